@@ -1,0 +1,30 @@
+"""Every name Huidu uses in Redis, in one place.
+
+All keys start with ``huidu:`` except packed profiles, whose key is short because there are many.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+PUBLISHED_CHANNEL: Final = "huidu:published"
+"""Pub/sub: one JSON object per publication, ``{"kind": "snapshot"|"access"|"kill", "environment", "sequence"}``."""
+
+EXPOSURES_STREAM: Final = "huidu:exposures"
+"""Stream of exposures taken at the check (`record_on_check`); drained by `rollout.tasks`."""
+
+ACCESS: Final = "huidu:access"
+"""String: JSON `huidu.wire.access.Access`, every live API key by its SHA-256."""
+
+PROFILE_META: Final = "huidu:profiles"
+"""Hash: ``buckets`` (number of profile hashes), ``built_at``. Absent: profiles must be rebuilt."""
+
+
+def snapshot(environment: str) -> str:
+    """String: the current snapshot, as `huidu.wire.snapshot.encode` wrote it."""
+    return f"huidu:{environment}:snapshot"
+
+
+def sequence(environment: str) -> str:
+    """Integer: the `sequence` of the current snapshot; polled as the safety net of pub/sub."""
+    return f"huidu:{environment}:sequence"
