@@ -170,7 +170,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Prerequisite(msgspec.Struct, frozen=True, kw_only=True):
-    """This flag needs `flag` to be visible for the same user (in one of `variants`, if any are named)."""
+    """This flag needs `flag` to be visible for the same user, in one of `variants` if any are named."""
 
     flag: str
     variants: list[str] = msgspec.field(default_factory=list)
@@ -196,14 +196,12 @@ class ValueType(enum.StrEnum):
 
 
 class Flag(msgspec.Struct, frozen=True, kw_only=True):
-    """What one flag key answers. `variants` are dealt among admitted users; `off` goes to the rest."""
+    """What one flag key answers. `variants` are dealt among admitted users; the rest get `off`."""
 
     key: str
     version: int
     type: ValueType = ValueType.BOOLEAN
-    variants: list[Variant] = msgspec.field(
-        default_factory=lambda: [Variant(key="on", value=True)]
-    )
+    variants: list[Variant] = msgspec.field(default_factory=lambda: [Variant(key="on", value=True)])
     off_variant: str = "off"
     off_value: Any = False
     enabled: bool = True  # False: switched off in peace, reason DISABLED, why flag.disabled

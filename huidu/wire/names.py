@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Final
 
 PUBLISHED_CHANNEL: Final = "huidu:published"
-"""Pub/sub: one JSON object per publication, ``{"kind": "snapshot"|"access"|"kill", "environment", "sequence"}``."""
+"""Pub/sub, one JSON object each: ``{"kind": "snapshot"|"access", "environment", "sequence"}``."""
 
 EXPOSURES_STREAM: Final = "huidu:exposures"
 """Stream of exposures taken at the check (`record_on_check`); drained by `rollout.tasks`."""
