@@ -40,7 +40,7 @@ class RuleError(HuiduError):
 
 
 class SnapshotError(HuiduError):
-    """A snapshot is damaged, of an unknown version, or contradicts itself; the last good one stays."""
+    """A snapshot is damaged, too new, or contradicts itself; the last good one stays."""
 
     code = "snapshot.invalid"
 

@@ -21,7 +21,7 @@ type_of_json = str | int | float | bool | None | list[Any] | dict[str, Any]
 """Any JSON value; what variants and payloads hold."""
 
 Rule = dict[str, Any]
-"""A typed JsonLogic subset; `huidu.engine.rules` says which operators exist. ``{}`` is always true."""
+"""A typed JsonLogic subset; `huidu.engine.rules` names the operators. ``{}`` is always true."""
 
 PPM = 1_000_000
 FULL_THRESHOLD = 1 << 64
@@ -60,7 +60,7 @@ class Attribute(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Cohort(msgspec.Struct, frozen=True, kw_only=True):
-    """A named audience: the rule, or in `include`, and never in `exclude` (small lists of user ids)."""
+    """A named audience: the rule or `include`, never `exclude` (small lists of user ids)."""
 
     key: str
     rule: Rule = msgspec.field(default_factory=dict)
@@ -77,7 +77,7 @@ class RegionClass(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RegionPolicy(msgspec.Struct, frozen=True, kw_only=True):
-    """Class per region code; looked up city, then province (``440300`` -> ``440000``), then default."""
+    """Class per region code: city, else province (``440300`` -> ``440000``), else default."""
 
     classes: list[RegionClass]
     regions: dict[str, str]
@@ -112,7 +112,7 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Weight(msgspec.Struct, frozen=True, kw_only=True):
-    """Users for whom `rule` is true are drawn `weight` times as likely. First match wins, else 1."""
+    """Users whom `rule` matches are drawn `weight` times as likely. First match wins, else 1."""
 
     rule: Rule
     weight: int
@@ -161,7 +161,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Variant(msgspec.Struct, frozen=True, kw_only=True):
-    """One of the values an admitted user may get; `share_ppm` over all variants of a flag sums to PPM."""
+    """One value an admitted user may get; the `share_ppm` of a flag's variants sum to PPM."""
 
     key: str
     value: Any
@@ -170,7 +170,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Prerequisite(msgspec.Struct, frozen=True, kw_only=True):
-    """This flag needs `flag` to be visible for the same user, in one of `variants` if any are named."""
+    """Needs `flag` to be visible for the same user, in one of `variants` if any are named."""
 
     flag: str
     variants: list[str] = msgspec.field(default_factory=list)
