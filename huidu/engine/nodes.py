@@ -1,0 +1,396 @@
+"""A rule that has been read: a tree that knows its truth and its Python source.
+
+Logic has three values (Kleene 1952): a claim about a missing or mistyped attribute is *unknown*,
+and so is its negation. A rule lets somebody pass only when it is definitely true.
+
+Each node says the same thing twice, for two readers:
+
+    truth(facts)           True, False or None (unknown); *explain* walks the tree with it
+    source(claim, scope)   a Python expression that is true exactly when the node is definitely
+                           `claim`; the compiled check is made of these
+
+Since "definitely true" and "definitely false" are each plain two-valued claims, compiled code needs no
+third value: ``and`` is definitely false when a part is, "not" swaps the claims, and an unknown
+value satisfies neither claim. Constants from rules never enter the source as text: a scope names them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from huidu.engine import values
+from huidu.engine.values import UNKNOWN, Memo
+from huidu.model import Attribute, AttributeType
+
+TRUE: Final = "True"
+FALSE: Final = "False"
+
+REGION_MEMO_LIMIT: Final = 1_024
+"""Entries one region table learns; China has some 400 codes of provinces and cities."""
+
+NUMERIC: Final = frozenset({AttributeType.INTEGER, AttributeType.NUMBER, AttributeType.DATE})
+
+
+class Facts(Protocol):
+    """What is known about one user."""
+
+    key: str
+
+    def value(self, attribute: Attribute) -> Any:
+        """The value in the form rules compare, or `UNKNOWN`."""
+
+
+class Scope(Protocol):
+    """The generated function a source is written for."""
+
+    def variable(self, attribute: Attribute) -> str:
+        """Name of the local variable that holds the attribute, loaded and checked."""
+
+    def constant(self, value: Any) -> str:
+        """Name under which the generated function finds this object."""
+
+
+class Node(msgspec.Struct, frozen=True):
+    """One step of a rule."""
+
+    def truth(self, facts: Facts) -> bool | None:
+        raise NotImplementedError
+
+    def source(self, claim: bool, scope: Scope) -> str:
+        raise NotImplementedError
+
+    def parts(self) -> tuple[Node, ...]:
+        """The nodes below this one."""
+        return ()
+
+    def leaves(self) -> Iterator[Leaf]:
+        """Every claim about an attribute, in reading order."""
+        for part in self.parts():
+            yield from part.leaves()
+
+
+class Always(Node, frozen=True):
+    """``{}``: true for everybody."""
+
+    def truth(self, facts: Facts) -> bool | None:
+        return True
+
+    def source(self, claim: bool, scope: Scope) -> str:
+        return TRUE if claim else FALSE
+
+
+class All(Node, frozen=True):
+    """``and``: as true as its least true part."""
+
+    nodes: tuple[Node, ...]
+
+    def truth(self, facts: Facts) -> bool | None:
+        outcome: bool | None = True
+        for node in self.nodes:
+            truth = node.truth(facts)
+            if truth is False:
+                return False
+            if truth is None:
+                outcome = None
+        return outcome
+
+    def source(self, claim: bool, scope: Scope) -> str:
+        sources = (node.source(claim, scope) for node in self.nodes)
+        return both(*sources) if claim else either(*sources)
+
+    def parts(self) -> tuple[Node, ...]:
+        return self.nodes
+
+
+class Any_(Node, frozen=True):  # noqa: N801 (`Any` is taken)
+    """``or``: as true as its truest part."""
+
+    nodes: tuple[Node, ...]
+
+    def truth(self, facts: Facts) -> bool | None:
+        outcome: bool | None = False
+        for node in self.nodes:
+            truth = node.truth(facts)
+            if truth is True:
+                return True
+            if truth is None:
+                outcome = None
+        return outcome
+
+    def source(self, claim: bool, scope: Scope) -> str:
+        sources = (node.source(claim, scope) for node in self.nodes)
+        return either(*sources) if claim else both(*sources)
+
+    def parts(self) -> tuple[Node, ...]:
+        return self.nodes
+
+
+class Not(Node, frozen=True):
+    """``!``: the opposite; the opposite of unknown is unknown."""
+
+    node: Node
+
+    def truth(self, facts: Facts) -> bool | None:
+        truth = self.node.truth(facts)
+        return None if truth is None else not truth
+
+    def source(self, claim: bool, scope: Scope) -> str:
+        return self.node.source(not claim, scope)
+
+    def parts(self) -> tuple[Node, ...]:
+        return (self.node,)
+
+
+class InCohort(Node, frozen=True):
+    """``cohort``: never the excluded, always the included, else by the cohort's rule."""
+
+    cohort: str
+    node: Node
+    include: frozenset[str]
+    exclude: frozenset[str]
+
+    def truth(self, facts: Facts) -> bool | None:
+        if facts.key in self.exclude:
+            return False
+        return True if facts.key in self.include else self.node.truth(facts)
+
+    def source(self, claim: bool, scope: Scope) -> str:
+        source = self.node.source(claim, scope)
+        if self.include:
+            names = scope.constant(self.include)
+            source = (
+                either(f"key in {names}", source) if claim else both(f"key not in {names}", source)
+            )
+        if self.exclude:
+            names = scope.constant(self.exclude)
+            source = (
+                both(f"key not in {names}", source) if claim else either(f"key in {names}", source)
+            )
+        return source
+
+    def parts(self) -> tuple[Node, ...]:
+        return (self.node,)
+
+
+class Leaf(Node, frozen=True, kw_only=True):
+    """A claim about one attribute. `operator` and `wanted` are told to people as they were written."""
+
+    attribute: Attribute
+    operator: str
+    wanted: Any
+    negated: bool = False
+
+    def truth(self, facts: Facts) -> bool | None:
+        value = facts.value(self.attribute)
+        return UNKNOWN if value is UNKNOWN else self.holds(value) is not self.negated
+
+    def source(self, claim: bool, scope: Scope) -> str:
+        claim = claim is not self.negated
+        variable = scope.variable(self.attribute)
+        return self.when_true(variable, scope) if claim else self.when_false(variable, scope)
+
+    def leaves(self) -> Iterator[Leaf]:
+        yield self
+
+    def holds(self, value: Any) -> bool:
+        """Whether the claim holds for a known value; `negated` is not looked at."""
+        raise NotImplementedError
+
+    def when_true(self, variable: str, scope: Scope) -> str:
+        raise NotImplementedError
+
+    def when_false(self, variable: str, scope: Scope) -> str:
+        raise NotImplementedError
+
+
+class Is(Leaf, frozen=True, kw_only=True):
+    """A boolean attribute is `value`."""
+
+    value: bool
+
+    def holds(self, value: Any) -> bool:
+        return value is self.value
+
+    def when_true(self, variable: str, scope: Scope) -> str:
+        return f"{variable} is {self.value}"
+
+    def when_false(self, variable: str, scope: Scope) -> str:
+        return f"{variable} is {not self.value}"
+
+
+class Range(Leaf, frozen=True, kw_only=True):
+    """The value lies between two bounds; None is no bound. Whole numbers and days use closed bounds."""
+
+    low: Any = None
+    high: Any = None
+    low_open: bool = False
+    high_open: bool = False
+
+    def holds(self, value: Any) -> bool:
+        if self.low is not None and (value <= self.low if self.low_open else value < self.low):
+            return False
+        return self.high is None or (value < self.high if self.high_open else value <= self.high)
+
+    def when_true(self, variable: str, scope: Scope) -> str:
+        least, most = limits(self.attribute)
+        left = _below(scope, self.low, self.low_open) or _below(scope, least)
+        right = _above(scope, self.high, self.high_open) or _above(scope, most)
+        return both(self._is_known(variable), f"{left}{variable}{right}")
+
+    def when_false(self, variable: str, scope: Scope) -> str:
+        least, most = limits(self.attribute)
+        outside = []
+        if self.low is not None:
+            right = _above(scope, self.low, not self.low_open)
+            outside.append(f"{_below(scope, least)}{variable}{right}")
+        if self.high is not None:
+            left = _below(scope, self.high, not self.high_open)
+            outside.append(f"{left}{variable}{_above(scope, most)}")
+        return both(self._is_known(variable), either(*outside))
+
+    def _is_known(self, variable: str) -> str:
+        # NaN stands for an unknown number and fails every comparison by itself.
+        return TRUE if self.attribute.type in NUMERIC else f"{variable} is not None"
+
+
+class OneOf(Leaf, frozen=True, kw_only=True):
+    """The value equals one of some."""
+
+    members: frozenset[Any]
+
+    def holds(self, value: Any) -> bool:
+        return value in self.members
+
+    def when_true(self, variable: str, scope: Scope) -> str:
+        # An unknown value, NaN or None, is never a member.
+        if len(self.members) == 1:
+            return f"{variable} == {scope.constant(next(iter(self.members)))}"
+        return f"{variable} in {scope.constant(self.members)}"
+
+    def when_false(self, variable: str, scope: Scope) -> str:
+        if len(self.members) == 1:
+            differs = f"{variable} != {scope.constant(next(iter(self.members)))}"
+        else:
+            differs = f"{variable} not in {scope.constant(self.members)}"
+        return both(is_known(self.attribute, variable, scope), differs)
+
+
+class Contains(Leaf, frozen=True, kw_only=True):
+    """A list holds `needle`, or a text holds it as a part."""
+
+    needle: str
+
+    def holds(self, value: Any) -> bool:
+        return self.needle in value
+
+    def when_true(self, variable: str, scope: Scope) -> str:
+        return f"({variable} is not None and {scope.constant(self.needle)} in {variable})"
+
+    def when_false(self, variable: str, scope: Scope) -> str:
+        return f"({variable} is not None and {scope.constant(self.needle)} not in {variable})"
+
+
+class StartsWith(Leaf, frozen=True, kw_only=True):
+    """A text starts with `prefix`."""
+
+    prefix: str
+
+    def holds(self, value: Any) -> bool:
+        begins: bool = value.startswith(self.prefix)
+        return begins
+
+    def when_true(self, variable: str, scope: Scope) -> str:
+        prefix = scope.constant(self.prefix)
+        return f"({variable} is not None and {variable}.startswith({prefix}))"
+
+    def when_false(self, variable: str, scope: Scope) -> str:
+        prefix = scope.constant(self.prefix)
+        return f"({variable} is not None and not {variable}.startswith({prefix}))"
+
+
+class Within(Leaf, frozen=True, kw_only=True):
+    """A region is one of `codes` or lies in one of them."""
+
+    table: WithinTable
+
+    def holds(self, value: Any) -> bool:
+        return any(code in self.table.codes for code in values.region_and_parents(value))
+
+    def when_true(self, variable: str, scope: Scope) -> str:
+        return f"{scope.constant(self.table)}[{variable}]"
+
+    def when_false(self, variable: str, scope: Scope) -> str:
+        return f"{scope.constant(self.table)}[{variable}] is False"
+
+
+class WithinTable(Memo[bool | None]):
+    """By region code: whether it lies in one of the codes; None for what is not a region code."""
+
+    __slots__ = ("codes",)
+
+    def __init__(self, codes: frozenset[str]) -> None:
+        super().__init__(self._lies_within, REGION_MEMO_LIMIT)
+        self.codes = codes
+
+    def _lies_within(self, region: Any) -> bool | None:
+        code = values.region_code(region)
+        if code is None:
+            return None
+        return any(each in self.codes for each in values.region_and_parents(code))
+
+
+def limits(attribute: Attribute) -> tuple[int | float | None, int | float | None]:
+    """The registered range; whole bounds as integers, which compare faster."""
+    if attribute.type not in (AttributeType.INTEGER, AttributeType.NUMBER):
+        return None, None
+    return _tidy(attribute.minimum), _tidy(attribute.maximum)
+
+
+def _tidy(bound: float | None) -> int | float | None:
+    return int(bound) if bound is not None and float(bound).is_integer() else bound
+
+
+def is_known(attribute: Attribute, variable: str, scope: Scope) -> str:
+    """Source that is true when the variable holds a known value."""
+    if attribute.type is AttributeType.REGION:
+        return f"{scope.constant(values.REGION_CODES)}[{variable}] is not None"
+    if attribute.type not in NUMERIC:
+        return f"{variable} is not None"
+    least, most = limits(attribute)
+    if least is None and most is None:
+        return f"{variable} == {variable}"  # all but NaN
+    return f"{_below(scope, least)}{variable}{_above(scope, most)}"
+
+
+def both(*sources: str) -> str:
+    """All of the claims; the settled ones are left out."""
+    return _joined(sources, " and ", FALSE, TRUE)
+
+
+def either(*sources: str) -> str:
+    """One of the claims; the settled ones are left out."""
+    return _joined(sources, " or ", TRUE, FALSE)
+
+
+def _joined(sources: tuple[str, ...], word: str, settles: str, adds_nothing: str) -> str:
+    if settles in sources:
+        return settles
+    open_claims = [source for source in sources if source != adds_nothing]
+    if not open_claims:
+        return adds_nothing
+    return open_claims[0] if len(open_claims) == 1 else f"({word.join(open_claims)})"
+
+
+def _below(scope: Scope, bound: Any, is_open: bool = False) -> str:
+    if bound is None:
+        return ""
+    return f"{scope.constant(bound)} {'<' if is_open else '<='} "
+
+
+def _above(scope: Scope, bound: Any, is_open: bool = False) -> str:
+    if bound is None:
+        return ""
+    return f" {'<' if is_open else '<='} {scope.constant(bound)}"

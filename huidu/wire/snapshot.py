@@ -1,0 +1,136 @@
+"""A `Snapshot` as bytes: versioned, checksummed, compressed, and never half read.
+
+    offset  size  meaning
+         0     5  magic, ``HUIDU``
+         5     1  format, 1
+         6     4  length of the JSON text in bytes, unsigned, big-endian
+        10    32  SHA-256 of the JSON text
+        42     -  the JSON text, deflated (zlib)
+
+The text is JSON because thresholds reach 2**64, which MessagePack cannot hold, and because a
+person can read it. Sets and dictionaries are written sorted, so equal snapshots have equal bytes
+of text and therefore one version, on every machine and with every zlib.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+from typing import Final
+
+import msgspec
+
+from huidu.errors import SnapshotError
+from huidu.model import Snapshot
+
+FORMAT: Final = 1
+MAX_TEXT_BYTES: Final = 64 * 1024 * 1024
+"""Longest JSON text that is written or read; a header that promises more is refused unread."""
+
+_MAGIC: Final = b"HUIDU"
+_HEADER: Final = struct.Struct(">5sBI32s")
+_VERSION_BYTES: Final = 8
+
+_encoder = msgspec.json.Encoder(order="deterministic")
+_decoder = msgspec.json.Decoder(Snapshot)
+
+
+def encode(snapshot: Snapshot) -> bytes:
+    """The bytes every node loads.
+
+    Raises:
+        SnapshotError: the text would be longer than `MAX_TEXT_BYTES`, or holds what JSON cannot.
+    """
+    text = encode_text(snapshot)
+    digest = hashlib.sha256(text).digest()
+    return _HEADER.pack(_MAGIC, FORMAT, len(text), digest) + zlib.compress(text, 6)
+
+
+def encode_text(snapshot: Snapshot) -> bytes:
+    """The JSON text alone, the same for equal snapshots.
+
+    Raises:
+        SnapshotError: the text would be longer than `MAX_TEXT_BYTES`, or holds what JSON cannot.
+    """
+    try:
+        text = _encoder.encode(snapshot)
+    except (TypeError, ValueError, OverflowError, RecursionError) as error:
+        raise SnapshotError(f"expected only JSON values, got one that is not: {error}") from error
+    if len(text) > MAX_TEXT_BYTES:
+        raise SnapshotError(
+            f"expected at most {MAX_TEXT_BYTES} bytes of JSON text, got {len(text)}"
+        )
+    return text
+
+
+def decode(data: bytes) -> Snapshot:
+    """Read what `encode` wrote, or refuse all of it.
+
+    Shapes and types are checked here; whether the snapshot makes sense is checked by
+    `huidu.engine.compile_snapshot`.
+
+    Raises:
+        SnapshotError: not a snapshot, of another format, cut off, changed, or too long.
+    """
+    return decode_text(text_of(data))
+
+
+def decode_text(text: bytes) -> Snapshot:
+    """Read the JSON text of a snapshot.
+
+    Raises:
+        SnapshotError: not JSON, or not of a snapshot's shape; says the path of the fault.
+    """
+    try:
+        return _decoder.decode(text)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        raise SnapshotError(f"expected the JSON text of a snapshot: {error}") from error
+
+
+def text_of(data: bytes) -> bytes:
+    """The JSON text inside a snapshot's bytes, checked against its length and checksum.
+
+    Raises:
+        SnapshotError: not a snapshot, of another format, cut off, changed, or too long.
+    """
+    length, digest = _read_header(data)
+    inflater = zlib.decompressobj()
+    try:
+        # One byte of room over the promised length: a bomb is found without inflating it.
+        text = inflater.decompress(memoryview(data)[_HEADER.size :], length + 1)
+    except zlib.error as error:
+        raise SnapshotError(f"expected deflated text after the header: {error}") from error
+    if len(text) != length or not inflater.eof or inflater.unused_data:
+        raise SnapshotError(
+            f"expected exactly {length} bytes of text; the snapshot is cut or longer"
+        )
+    if hashlib.sha256(text).digest() != digest:
+        raise SnapshotError("expected the checksum in the header; the text was changed on its way")
+    return text
+
+
+def version_of(data: bytes) -> str:
+    """The snapshot's version: the first 16 hex digits of its text's SHA-256.
+
+    Reads only the header, so it is cheap; `decode` is what proves that the text fits it.
+
+    Raises:
+        SnapshotError: not a snapshot, or of another format.
+    """
+    _, digest = _read_header(data)
+    return digest[:_VERSION_BYTES].hex()
+
+
+def _read_header(data: bytes) -> tuple[int, bytes]:
+    """Length and digest of the text."""
+    if len(data) < _HEADER.size:
+        raise SnapshotError(f"expected at least {_HEADER.size} bytes, got {len(data)}")
+    magic, wire_format, length, digest = _HEADER.unpack_from(data)
+    if magic != _MAGIC:
+        raise SnapshotError(f"expected bytes that start with {_MAGIC!r}, got {magic!r}")
+    if wire_format != FORMAT:
+        raise SnapshotError(f"expected format {FORMAT}, got {wire_format}; update this program")
+    if length > MAX_TEXT_BYTES:
+        raise SnapshotError(f"expected at most {MAX_TEXT_BYTES} bytes of text, got {length}")
+    return length, digest
