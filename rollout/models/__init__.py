@@ -1,0 +1,39 @@
+"""The rows behind a release, one idea per file. Rows hold no behaviour: services write them."""
+
+from rollout.models.access import ApiKey, Webhook
+from rollout.models.audit import AuditEntry
+from rollout.models.changes import ChangeRequest
+from rollout.models.compliance import ComplianceItem
+from rollout.models.decisions import Decision
+from rollout.models.evidence import Arm, Exposure, MetricCell, OutcomeEvent
+from rollout.models.flags import ExclusionGroup, Flag, Tier
+from rollout.models.gates import Gate, RegionAssignment, RegionClass, RegionPolicy
+from rollout.models.guards import Guard, Metric
+from rollout.models.publication import Outbox, Snapshot
+from rollout.models.rollouts import Rollout, Stage
+
+__all__ = [
+    "ApiKey",
+    "Arm",
+    "AuditEntry",
+    "ChangeRequest",
+    "ComplianceItem",
+    "Decision",
+    "ExclusionGroup",
+    "Exposure",
+    "Flag",
+    "Gate",
+    "Guard",
+    "Metric",
+    "MetricCell",
+    "Outbox",
+    "OutcomeEvent",
+    "RegionAssignment",
+    "RegionClass",
+    "RegionPolicy",
+    "Rollout",
+    "Snapshot",
+    "Stage",
+    "Tier",
+    "Webhook",
+]
