@@ -223,7 +223,7 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('event_id', models.CharField(max_length=128, verbose_name='event')),
                 ('environment', models.CharField(default='production', max_length=31, validators=[django.core.validators.RegexValidator('^[a-z][a-z0-9-]{0,30}$', "Use lower-case letters, digits and '-', at most 31.")], verbose_name='environment')),
-                ('user_id', models.CharField(max_length=128, verbose_name='user')),
+                ('user_id', models.CharField(max_length=256, verbose_name='user')),
                 ('metric', models.CharField(max_length=63, verbose_name='metric')),
                 ('value', models.FloatField(default=1.0, verbose_name='value')),
                 ('denominator', models.FloatField(blank=True, help_text='For ratios: requests made.', null=True, verbose_name='of')),
@@ -460,7 +460,7 @@ class Migration(migrations.Migration):
             name='Exposure',
             fields=[
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('user_id', models.CharField(max_length=128, verbose_name='user')),
+                ('user_id', models.CharField(max_length=256, verbose_name='user')),
                 ('arm', models.CharField(choices=[('treated', 'treated'), ('control', 'control')], max_length=8, verbose_name='arm')),
                 ('stratum', models.PositiveSmallIntegerField(default=1, verbose_name='weight')),
                 ('epoch', models.PositiveSmallIntegerField(default=0, verbose_name='epoch')),

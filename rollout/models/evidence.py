@@ -27,7 +27,7 @@ class Exposure(models.Model):
     stage = models.ForeignKey(
         Stage, verbose_name=_("stage"), related_name="exposures", on_delete=models.CASCADE
     )
-    user_id = models.CharField(_("user"), max_length=128)
+    user_id = models.CharField(_("user"), max_length=256)
     arm = models.CharField(_("arm"), max_length=8, choices=Arm.choices)
     stratum = models.PositiveSmallIntegerField(_("weight"), default=1)
     epoch = models.PositiveSmallIntegerField(_("epoch"), default=0)
@@ -56,7 +56,7 @@ class OutcomeEvent(models.Model):
 
     event_id = models.CharField(_("event"), max_length=128)
     environment = fields.environment_field()
-    user_id = models.CharField(_("user"), max_length=128)
+    user_id = models.CharField(_("user"), max_length=256)
     metric = models.CharField(_("metric"), max_length=63)
     value = models.FloatField(_("value"), default=1.0)
     denominator = models.FloatField(

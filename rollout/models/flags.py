@@ -97,14 +97,14 @@ class Flag(models.Model):
     )
     salt = models.CharField(_("salt"), max_length=64, default=fields.new_salt, editable=False)
     allow_users: ArrayField[list[str], list[str]] = ArrayField(
-        models.CharField(max_length=128),
+        models.CharField(max_length=256),
         verbose_name=_("allowed users"),
         default=list,
         blank=True,
         help_text=_("Skip the draw, never the absolute gates."),
     )
     block_users: ArrayField[list[str], list[str]] = ArrayField(
-        models.CharField(max_length=128),
+        models.CharField(max_length=256),
         verbose_name=_("blocked users"),
         default=list,
         blank=True,

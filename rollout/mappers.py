@@ -1,0 +1,185 @@
+"""Rows to the vocabulary of a snapshot. Reads, never writes; the caller gives clock and sequence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from django.db.models import Prefetch, QuerySet
+
+from cohorts import mappers as who
+from huidu import model
+from rollout.models import Flag, Gate, RegionPolicy, Rollout, Stage, Tier
+
+
+def snapshot(environment: str, *, sequence: int, published_at: datetime) -> model.Snapshot:
+    """Everything a check in `environment` needs, as the rows say now."""
+    return model.Snapshot(
+        environment=environment,
+        sequence=sequence,
+        published_at=published_at.astimezone(UTC).isoformat(timespec="milliseconds"),
+        attributes=who.attributes(),
+        cohorts=who.cohorts(),
+        flags=[flag(row) for row in flags_with_parts(environment)],
+    )
+
+
+def flags_with_parts(environment: str) -> QuerySet[Flag]:
+    """The flags of an environment with everything `flag` reads, in a fixed number of queries."""
+    return (
+        Flag.objects.filter(environment=environment, archived_at__isnull=True)
+        .select_related("exclusion")
+        .prefetch_related(
+            "allow_lists",
+            "block_lists",
+            "tiers",
+            Prefetch(
+                "gates",
+                Gate.objects.filter(enabled=True)
+                .select_related("region_policy")
+                .prefetch_related(
+                    "region_policy__classes", "region_policy__assignments__region_class"
+                ),
+            ),
+            Prefetch(
+                "rollouts",
+                Rollout.objects.order_by("-slot")
+                .select_related("current")
+                .prefetch_related(Prefetch("stages", Stage.objects.select_related("audience"))),
+            ),
+        )
+        .order_by("key")
+    )
+
+
+def flag(row: Flag) -> model.Flag:
+    """One flag; `row` comes from `flags_with_parts`."""
+    journey = rollout_to_tell(row.rollouts.all())
+    return model.Flag(
+        key=row.key,
+        version=row.version,
+        type=model.ValueType(row.type),
+        variants=[variant(entry) for entry in row.variants],
+        off_variant=row.off_variant,
+        off_value=row.off_value,
+        enabled=row.enabled,
+        killed=row.killed,
+        client_visible=row.client_visible,
+        record_on_check=row.record_on_check,
+        salt=row.salt,
+        block_list=frozenset(row.block_users),
+        allow_list=frozenset(row.allow_users),
+        block_lists=sorted(each.pk for each in row.block_lists.all()),
+        allow_lists=sorted(each.pk for each in row.allow_lists.all()),
+        prerequisites=[prerequisite(entry) for entry in row.prerequisites],
+        exclusion=exclusion(row),
+        gates=[gate(each) for each in sorted(row.gates.all(), key=lambda each: each.order)],
+        tiers=[tier(each) for each in sorted(row.tiers.all(), key=lambda each: each.order)],
+        rollout=None if journey is None else rollout(journey),
+        payload=row.payload,
+    )
+
+
+def rollout_to_tell(rollouts: Iterable[Rollout]) -> Rollout | None:
+    """The rollout that decides: the one in effect, else the latest that ended, else a draft."""
+    rows = sorted(rollouts, key=lambda each: -each.slot)
+    for wanted in (
+        Rollout.IN_EFFECT,
+        (Rollout.Status.ROLLED_BACK,),
+        (Rollout.Status.AWAITING_APPROVAL, Rollout.Status.DRAFT),
+    ):
+        for row in rows:
+            if row.status in wanted:
+                return row
+    return None
+
+
+def rollout(row: Rollout) -> model.Rollout:
+    stages = sorted(row.stages.all(), key=lambda each: each.order)
+    current = next((i for i, each in enumerate(stages) if each.pk == row.current_id), -1)
+    return model.Rollout(
+        slot=row.slot,
+        salt=row.salt,
+        status=model.RolloutStatus(row.status),
+        stages=[stage(each) for each in stages],
+        current=current,
+        sticky=row.sticky,
+    )
+
+
+def stage(row: Stage) -> model.Stage:
+    """A stage that was not drawn yet admits nobody: threshold 0 unless it addresses everybody."""
+    full = row.share_ppm == model.PPM
+    threshold = int(row.threshold) if row.threshold is not None else 0
+    starts_at = row.entered_at or row.planned_at
+    return model.Stage(
+        key=row.key,
+        audience={"cohort": row.audience.key} if row.audience is not None else {},
+        audience_why=row.audience_why,
+        share_ppm=row.share_ppm,
+        threshold=model.FULL_THRESHOLD if full and row.threshold is None else threshold,
+        weights=[
+            model.Weight(rule=entry["rule"], weight=entry["weight"]) for entry in row.weights
+        ],
+        payload=row.payload,
+        starts_at=starts_at and starts_at.astimezone(UTC).isoformat(),
+    )
+
+
+def gate(row: Gate) -> model.Gate:
+    return model.Gate(
+        key=row.key,
+        dimension=row.dimension,
+        why=row.why,
+        rule=row.rule,
+        region=None if row.region_policy is None else region_policy(row.region_policy),
+        unknown_why=row.unknown_why,
+        absolute=row.absolute,
+        keeps_shown=row.keeps_shown,
+        version=row.version,
+    )
+
+
+def region_policy(row: RegionPolicy) -> model.RegionPolicy:
+    return model.RegionPolicy(
+        classes=[
+            model.RegionClass(key=each.key, ceiling_ppm=each.ceiling_ppm, payload=each.payload)
+            for each in row.classes.all()
+        ],
+        regions={each.code: each.region_class.key for each in row.assignments.all()},
+        default=row.default_class,
+    )
+
+
+def tier(row: Tier) -> model.Tier:
+    return model.Tier(key=row.key, rule=row.rule, payload=row.payload)
+
+
+def variant(entry: dict[str, Any]) -> model.Variant:
+    return model.Variant(
+        key=entry["key"],
+        value=entry["value"],
+        share_ppm=entry.get("share_ppm", model.PPM),
+        payload=entry.get("payload", {}),
+    )
+
+
+def prerequisite(entry: dict[str, Any]) -> model.Prerequisite:
+    return model.Prerequisite(
+        flag=entry["flag"],
+        variants=list(entry.get("variants", [])),
+        why=entry.get("why", "prerequisite.unmet"),
+    )
+
+
+def exclusion(row: Flag) -> model.Exclusion | None:
+    if row.exclusion is None:
+        return None
+    return model.Exclusion(
+        group=row.exclusion.key,
+        salt=row.exclusion.salt,
+        from_ppm=row.exclusion_from_ppm,
+        to_ppm=row.exclusion_to_ppm,
+        why=row.exclusion.why,
+    )
