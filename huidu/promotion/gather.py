@@ -1,0 +1,165 @@
+"""Moving the evidence on: what of this look can be used, and what about it cannot be trusted."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import msgspec
+
+from huidu.errors import EvidenceError
+from huidu.promotion import evidence as ev
+from huidu.promotion import texts
+from huidu.promotion.contract import Evidence, Look, Metric, Missing, Pulse, State
+from huidu.promotion.judge import Finding
+from huidu.promotion.plan import CompiledPlan, Guard
+
+SUSPICIOUS = math.log(10.0)
+"""Log e-value of one guard from which harm is suspected, and nobody is promoted meanwhile."""
+
+
+class Gathered(NamedTuple):
+    """What the evidence is after this look, and what is wrong with it."""
+
+    users: dict[str, tuple[float, float]]
+    evidence: dict[str, Evidence]
+    pulses: dict[str, tuple[Pulse, Pulse]]
+    problems: list[Missing]
+
+
+def gather(plan: CompiledPlan, state: State, look: Look) -> Gathered:
+    """Take over every metric that is complete alike in both arms; name each that is not."""
+    problems: list[Missing] = []
+    try:
+        users, places = ev.users_of(plan, look, state)
+    except EvidenceError as error:
+        users = {name: state.users.get(name, (0.0, 0.0)) for name in plan.ids}
+        problems.append(texts.bad_evidence(error, None))
+        return Gathered(users, state.evidence, state.pulses, problems)
+    evidence = dict(state.evidence)
+    pulses = dict(state.pulses)
+    for guard in plan.guards:
+        problem = _take_over(plan, guard, state, look, (users, places), evidence, pulses)
+        # A metric that is only watched blocks nothing.
+        if problem is not None and guard.metric.role != "watch":
+            problems.append(problem)
+    return Gathered(users, evidence, pulses, problems)
+
+
+def _take_over(
+    plan: CompiledPlan,
+    guard: Guard,
+    state: State,
+    look: Look,
+    enrolled: tuple[ev.type_of_users, dict[str, int]],
+    evidence: dict[str, Evidence],
+    pulses: dict[str, tuple[Pulse, Pulse]],
+) -> Missing | None:
+    users, places = enrolled
+    has_control = plan.has_control and not guard.absolute
+    before = state.evidence.get(guard.name)
+    try:
+        now = ev.read_metric(plan, guard, look, users, places)
+        complete = ev.complete_up_to(
+            look.as_of.get(guard.name),
+            look.t_min,
+            has_control=has_control,
+            path=f"as_of.{guard.name}",
+        )
+    except EvidenceError as error:
+        return texts.bad_evidence(error, guard.name)
+    if now is None:
+        return texts.no_data(guard.name)
+    if complete is not None and before is not None:
+        fallen = ev.fell(before, now)
+        if fallen is not None:
+            return texts.fell(guard.name, fallen)
+    if complete is not None:
+        evidence[guard.name] = msgspec.structs.replace(now, as_of=complete)
+        pulses[guard.name] = _beats(state.pulses.get(guard.name), now)
+    latest = evidence.get(guard.name)
+    if latest is None:
+        return texts.no_data(guard.name)
+    if latest.as_of == ev.UNKNOWN_AS_OF:
+        return texts.freshness_unknown(guard.name)
+    if look.t_min - latest.as_of > ev.FRESH_MIN:
+        return texts.stale(guard.name, look.t_min - latest.as_of)
+    return None
+
+
+def _beats(before: tuple[Pulse, Pulse] | None, now: Evidence) -> tuple[Pulse, Pulse]:
+    treated, control = before or (Pulse(), Pulse())
+    # Column 0 is the count of events (the lowest edge for latencies); of means, column 1 the sum.
+    column = 1 if len(next(iter(now.t.values()), ())) == 5 else 0
+    return (
+        ev.beat(
+            treated,
+            sum(row[column] for row in now.t.values()),
+            sum(pair[0] for pair in now.users.values()),
+        ),
+        ev.beat(
+            control,
+            sum(row[column] for row in now.c.values()),
+            sum(pair[1] for pair in now.users.values()),
+        ),
+    )
+
+
+def streaks(plan: CompiledPlan, state: State, look: Look, *, count: bool) -> dict[str, int]:
+    """For how many looks in a row each gauge has been beyond its limit.
+
+    An unknown reading neither ends a streak nor lengthens it: silence clears no alarm.
+    """
+    lengths: dict[str, int] = {}
+    for gauge in plan.gauges:
+        before = state.streaks.get(gauge.name, 0)
+        beyond = is_breached(gauge, look.gauges.get(gauge.name))
+        if beyond is None or not count:
+            lengths[gauge.name] = before
+        else:
+            lengths[gauge.name] = before + 1 if beyond else 0
+    return lengths
+
+
+def is_breached(gauge: Metric, reading: float | None) -> bool | None:
+    """Whether a gauge is beyond its limits; None if there is no reading."""
+    if reading is None or not math.isfinite(reading):
+        return None
+    return (gauge.max is not None and reading > gauge.max) or (
+        gauge.min is not None and reading < gauge.min
+    )
+
+
+def unsure(
+    plan: CompiledPlan,
+    look: Look,
+    gathered: Gathered,
+    findings: dict[str, Finding],
+    accepted: tuple[str, ...],
+) -> list[Missing]:
+    """Readings that do not roll back but that nobody should be promoted on."""
+    missing: list[Missing] = []
+    for gauge in plan.gauges:
+        if gauge.role == "watch":
+            continue
+        beyond = is_breached(gauge, look.gauges.get(gauge.name))
+        if beyond is None:
+            missing.append(texts.gauge_unknown(gauge.name))
+        elif beyond:
+            missing.append(texts.gauge_breached(gauge, look.gauges[gauge.name]))
+    too_good = -math.log(plan.plan.alpha.promote)
+    for guard in plan.stoppers:
+        finding = findings[guard.name]
+        if finding.log_too_good >= too_good and "too_good_to_be_true" not in accepted:
+            missing.append(texts.too_good(guard.name, finding))
+        if finding.log_e >= SUSPICIOUS and finding.material:
+            missing.append(texts.harm_suspected(guard.name, finding))
+        arms = gathered.pulses.get(guard.name)
+        latest = gathered.evidence.get(guard.name)
+        if arms is None or latest is None or "silent_feed" in accepted:
+            continue
+        for label, pulse, i in (("treated", arms[0], 0), ("control", arms[1], 1)):
+            enrolled = sum(pair[i] for pair in gathered.users.values())
+            if (i == 0 or not guard.absolute) and ev.is_silent(pulse, enrolled):
+                missing.append(texts.silent(guard.name, label, enrolled - pulse.users))
+    return missing

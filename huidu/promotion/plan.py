@@ -1,0 +1,180 @@
+"""A plan checked once and made ready: canonical cell order, likelihood factors, kinds of guard."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import math
+from typing import Final
+
+import numpy as np
+
+from huidu.errors import EvidenceError
+from huidu.promotion.contract import Cell, Harm, Kind, Metric, Plan, Role
+from huidu.stats.sequential import Floats, count_factors
+from huidu.stats.srm import SampleRatio
+
+TOO_GOOD: Final = 0.4
+"""A bad event that became 60 % rarer is more often a silent feed than good news."""
+
+_COUNTS: Final = frozenset({Kind.BINARY, Kind.BINARY_DELAYED, Kind.USERS_RATIO, Kind.LATENCY})
+
+
+class Guard:
+    """One metric with what follows from its definition."""
+
+    def __init__(self, metric: Metric) -> None:
+        self.metric = metric
+        self.name = metric.name
+        self.increase = metric.harm is Harm.INCREASE
+        self.counts_users = metric.kind in _COUNTS
+        self.absolute = metric.limit_abs is not None
+        self.margin = metric.margin_rel or 0.0
+        self.must_prove = metric.role is Role.MUST_PROVE
+        self.delayed = metric.kind is Kind.BINARY_DELAYED
+        # Latency: edges whose counts the harm test reads; other kinds have one count.
+        self.harm_columns = (metric.baseline_index or 0) + 1
+        # The ratio treated over control at the margin, and at half of it.
+        sign = 1.0 if self.increase else -1.0
+        self.ratio_at_margin = 1.0 + sign * self.margin
+        self.ratio_material = 1.0 + sign * self.margin / 2.0
+
+
+class CompiledPlan:
+    """Everything `review` needs that depends on the plan alone. Cells are in order of their id."""
+
+    def __init__(self, plan: Plan) -> None:
+        check_plan(plan)
+        self.plan = plan
+        order = sorted(range(len(plan.cells)), key=lambda i: str(plan.cells[i].id))
+        self.cells: tuple[Cell, ...] = tuple(plan.cells[i] for i in order)
+        self.given_ids = tuple(str(cell.id) for cell in plan.cells)
+        self.ids = tuple(str(cell.id) for cell in self.cells)
+        self.rho: Floats = np.array([cell.rho for cell in self.cells], dtype=np.float64)
+        self.rho_of = dict(zip(self.ids, self.rho.tolist(), strict=True))
+        self.has_control = bool(((self.rho > 0) & (self.rho < 1)).any())
+        self.sample_ratio = SampleRatio(self.rho)
+        guards = [Guard(metric) for metric in plan.metrics if metric.kind is not Kind.GAUGE]
+        self.guards = tuple(guards)
+        self.gauges = tuple(metric for metric in plan.metrics if metric.kind is Kind.GAUGE)
+        self.stoppers = tuple(g for g in guards if g.metric.role is not Role.WATCH)
+        self.factors = {
+            increase: count_factors(self.rho, increase=increase) for increase in (True, False)
+        }
+        self.too_good_factors = count_factors(self.rho, increase=False, null_ratio=TOO_GOOD)
+
+
+@functools.lru_cache(maxsize=256)
+def compiled(plan: Plan) -> CompiledPlan:
+    """The plan, checked and ready. Raises `EvidenceError` for a plan that cannot be run."""
+    return CompiledPlan(plan)
+
+
+def check_plan(plan: Plan) -> None:
+    """Refuse a plan that contradicts itself.
+
+    Raises:
+        EvidenceError: naming the path, what stood there, and what would be right.
+    """
+    stage, alpha = plan.stage, plan.alpha
+    for name in ("horizon_min", "look_min", "promotion_every_min"):
+        _require(_positive(getattr(stage, name)), f"stage.{name}", "minutes above 0", stage)
+    _require(
+        math.isfinite(stage.min_min) and 0 <= stage.min_min <= stage.horizon_min,
+        "stage.min_min",
+        f"minutes between 0 and horizon_min={stage.horizon_min}",
+        stage.min_min,
+    )
+    for name in ("rollback", "promote"):
+        level = getattr(alpha, name)
+        _require(0 < level <= 0.5, f"alpha.{name}", "a share in (0, 0.5]", level)
+    _require(plan.minimum_users >= 0, "minimum_users", "0 or more", plan.minimum_users)
+    _require(len(plan.cells) > 0, "cells", "at least one cell", "none")
+    seen: set[str] = set()
+    for i, cell in enumerate(plan.cells):
+        _require(0 <= cell.rho <= 1, f"cells[{i}].rho", "a probability in [0, 1]", cell.rho)
+        _require(str(cell.id) not in seen, f"cells[{i}].id", "an id of its own", cell.id)
+        seen.add(str(cell.id))
+    names: set[str] = set()
+    for i, metric in enumerate(plan.metrics):
+        _require(metric.name != "", f"metrics[{i}].name", "a name", metric.name)
+        _require(
+            metric.name not in names, f"metrics[{i}].name", "one guard per metric", metric.name
+        )
+        names.add(metric.name)
+        _check_metric(metric, f"metrics[{i}]")
+    guarded = any(metric.role is Role.MUST_PROVE for metric in plan.metrics)
+    _require(
+        guarded or plan.waiver.strip() != "",
+        "metrics",
+        "at least one guard that must prove, or a waiver saying why none is needed",
+        "none",
+    )
+
+
+def _check_metric(metric: Metric, path: str) -> None:
+    if metric.kind is Kind.GAUGE:
+        limits = [limit for limit in (metric.max, metric.min) if limit is not None]
+        _require(
+            bool(limits) and all(map(math.isfinite, limits)), path, "a gauge's max or min", limits
+        )
+        _require(metric.for_looks >= 1, f"{path}.for_looks", "1 or more looks", metric.for_looks)
+        _require(metric.limit_abs is None, f"{path}.limit_abs", "max or min for a gauge", metric)
+        return
+    if metric.kind is Kind.LATENCY:
+        _check_edges(metric, path)
+    if metric.limit_abs is not None:
+        _require(
+            metric.margin_rel is None,
+            f"{path}.margin_rel",
+            "either margin_rel (against control) or limit_abs (without control), not both",
+            metric.margin_rel,
+        )
+        share = metric.kind is not Kind.MEAN
+        _require(
+            _positive(metric.limit_abs) and (not share or metric.limit_abs < 1),
+            f"{path}.limit_abs",
+            "a share in (0, 1)" if share else "a mean above 0",
+            metric.limit_abs,
+        )
+        return
+    largest = 10.0 if metric.harm is Harm.INCREASE else 1.0
+    margin = metric.margin_rel
+    _require(
+        margin is not None
+        and 0 < margin <= largest
+        and not (margin >= 1 and metric.harm is Harm.DECREASE),
+        f"{path}.margin_rel",
+        f"a relative margin above 0 and {'up to 10' if largest > 1 else 'below 1'}",
+        margin,
+    )
+
+
+def _check_edges(metric: Metric, path: str) -> None:
+    edges = metric.edges_ms
+    rising = all(a < b for a, b in itertools.pairwise(edges))
+    _require(
+        len(edges) > 0 and all(map(_positive, edges)) and rising,
+        f"{path}.edges_ms",
+        "latencies above 0 in rising order",
+        list(edges),
+    )
+    for name in ("baseline_index", "margin_index"):
+        index = getattr(metric, name)
+        if name == "margin_index" and metric.limit_abs is not None and index is None:
+            continue
+        _require(
+            index is not None and 0 <= index < len(edges),
+            f"{path}.{name}",
+            f"an index of edges_ms, 0 to {len(edges) - 1}",
+            index,
+        )
+
+
+def _positive(value: float) -> bool:
+    return math.isfinite(value) and value > 0
+
+
+def _require(holds: bool, path: str, right: str, found: object) -> None:
+    if not holds:
+        raise EvidenceError(f"expected {right}, got {found}", path=path)

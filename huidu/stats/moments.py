@@ -1,0 +1,107 @@
+"""Means of amounts, compared inside cells and combined across them.
+
+Cells are weighted by n_t n_c / (n_t + n_c), which does not look at the values: weights taken from
+sample variances favour, on heavy tails, exactly the cells whose means came out low.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from huidu.stats.sequential import Floats
+
+
+class Moments(NamedTuple):
+    """Per cell: users, sum of values, sum of squares; arrays of shape (C,)."""
+
+    n: Floats
+    total: Floats
+    squares: Floats
+
+
+class Difference(NamedTuple):
+    """A stratified comparison: treated and control mean under the same weights, and variances.
+
+    `variance` is that of treated - ratio x control for the `ratio` it was made with.
+    """
+
+    treated: float
+    control: float
+    variance: float
+    users_treated: float
+    users_control: float
+
+
+NOTHING = Difference(0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def _mean_and_scatter(arm: Moments) -> tuple[Floats, Floats]:
+    users = np.maximum(arm.n, 1.0)
+    mean = arm.total / users
+    return mean, np.maximum(arm.squares - arm.total * mean, 0.0)
+
+
+def stratified_difference(treated: Moments, control: Moments, *, ratio: float = 1.0) -> Difference:
+    """Both means under common cell weights, and the variance of treated - ratio x control.
+
+    The variance of a cell is the larger of the pooled and the unpooled one: with "5 % against the
+    rest" the unpooled alone rests on the few treated users, is small exactly when they happen to
+    hold no large value, and gave 11-27 % false alarms at a nominal 1 %.
+
+    Args:
+        treated, control: moments per cell; cells with an empty arm or fewer than 3 users in all
+            are left out.
+        ratio: the factor on the control mean, 1 for harm, 1 -+ margin for a proof, > 0.
+    Returns:
+        `Difference`; all zeros if no cell can be compared.
+    """
+    nt, nc = treated.n, control.n
+    usable = (nt >= 1) & (nc >= 1) & (nt + nc >= 3)
+    if not usable.any():
+        return NOTHING
+    safe_t, safe_c = np.maximum(nt, 1.0), np.maximum(nc, 1.0)
+    mean_t, scatter_t = _mean_and_scatter(treated)
+    mean_c, scatter_c = _mean_and_scatter(control)
+    # Under "treated = ratio x control" the control's scatter is that of the treated / ratio^2.
+    scatter_c = scatter_c * ratio * ratio
+    common = (scatter_t + scatter_c) / np.maximum(nt + nc - 2.0, 1.0)
+    pooled = common * (1.0 / safe_t + 1.0 / safe_c)
+    unpooled = scatter_t / (np.maximum(nt - 1.0, 1.0) * safe_t) + scatter_c / (
+        np.maximum(nc - 1.0, 1.0) * safe_c
+    )
+    weight = np.where(usable, safe_t * safe_c / (safe_t + safe_c), 0.0)
+    weight /= weight.sum()
+    return Difference(
+        treated=float(weight @ mean_t),
+        control=float(weight @ mean_c),
+        variance=float((weight * weight) @ np.maximum(pooled, unpooled)),
+        users_treated=float(nt[usable].sum()),
+        users_control=float(nc[usable].sum()),
+    )
+
+
+class RatioMoments(NamedTuple):
+    """Per cell sums over users of a numerator and a denominator, squares and products; (C,)."""
+
+    n: Floats
+    num: Floats
+    den: Floats
+    num2: Floats
+    den2: Floats
+    numden: Floats
+
+
+def linearised(arm: RatioMoments, ratio: Floats) -> Moments:
+    """Moments of the per-user value num - ratio x den, whose mean is 0 at that ratio.
+
+    Source:
+        The delta method for ratios of means over users (Deng, Knoblich & Lu 2018): requests of one
+        user are not independent, users are.
+    """
+    return Moments(
+        arm.n,
+        arm.num - ratio * arm.den,
+        np.maximum(arm.num2 - 2.0 * ratio * arm.numden + ratio * ratio * arm.den2, 0.0),
+    )

@@ -1,0 +1,197 @@
+"""Evidence of harm that stays valid however often one looks: e-processes, and how to combine them.
+
+Everything here returns natural logs of e-values. Under "no harm" an e-process reaches 1/alpha
+at any time at all with probability at most alpha (Ville 1939), so it may be read at every look.
+
+Arrays: C cells, J count columns, G grid points. A cell is a weight class during one epoch, inside
+which an enrolled user is treated with known probability rho.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from huidu.errors import EvidenceError
+
+Floats = npt.NDArray[np.float64]
+
+HARM_GRID: Final[Floats] = np.geomspace(0.03, 2.5, 8)
+"""Sizes of harm (log ratios) that the mixture watches for: 3 % to twelvefold."""
+
+GUILTY_SHARE: Final = 0.2
+"""A guard is named only if it brings this share of the evidence that a rollback takes."""
+
+MINIMUM_USERS_PER_ARM: Final = 50
+"""Below it the normal approximation behind means is not trusted."""
+
+
+def _log_mean_exp(exponents: Floats) -> Floats:
+    """ln(mean(exp(x))) over the first axis; scipy's logsumexp costs ten times as much here."""
+    top = exponents.max(axis=0)
+    return np.asarray(top + np.log(np.exp(exponents - top).mean(axis=0)), dtype=np.float64)
+
+
+def treated_probability(rho: Floats, ratio: float) -> Floats:
+    """Probability that an event belongs to the treated arm when treated risk is `ratio` x control.
+
+    Args:
+        rho: probability that an enrolled user is treated, in [0, 1], any shape.
+        ratio: risk ratio, > 0.
+    Source:
+        Bayes' rule; the event's own rate cancels, which is why drifting base rates do no harm.
+    """
+    odds = rho * ratio
+    return np.asarray(odds / (odds + 1.0 - rho), dtype=np.float64)
+
+
+def count_factors(rho: Floats, *, increase: bool, null_ratio: float = 1.0) -> tuple[Floats, Floats]:
+    """Log likelihood ratios of one event, per cell and size of harm: if treated, and if control.
+
+    Args:
+        rho: shape (C,), in [0, 1]; a cell at 0 or 1 has one arm only and is given no weight.
+        increase: True if more events are harm.
+        null_ratio: the risk ratio at the edge of what is still called harmless, > 0.
+    Returns:
+        Two arrays of shape (C, G) for `log_evidence_of_counts`.
+    Raises:
+        EvidenceError: a rho outside [0, 1] or a ratio not above 0.
+    """
+    rho = np.asarray(rho, dtype=np.float64)
+    if not np.all((rho >= 0) & (rho <= 1)):
+        raise EvidenceError(f"rho must lie in [0, 1], got {rho.tolist()}")
+    if not null_ratio > 0:
+        raise EvidenceError(f"the ratio called harmless must be above 0, got {null_ratio}")
+    ratios = null_ratio * np.exp(HARM_GRID if increase else -HARM_GRID)
+    column = rho[:, None]
+    base = treated_probability(column, null_ratio)
+    harmed = treated_probability(column, ratios)  # type: ignore[arg-type]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        treated = np.log(harmed / base)
+        control = np.log((1.0 - harmed) / (1.0 - base))
+    compares = ((rho > 0) & (rho < 1))[:, None]
+    return np.where(compares, treated, 0.0), np.where(compares, control, 0.0)
+
+
+def log_evidence_of_counts(
+    treated: Floats, control: Floats, factors: tuple[Floats, Floats]
+) -> Floats:
+    """Log e-values against "the treated have no more events than they should", per count column.
+
+    `E = mean over g of exp(sum_i a_i ln(theta_i(r_g)/theta_i(r0)) + b_i ln(...))`: given an event
+    in cell i, it is a treated user's with probability theta_i; the mixture runs over sizes of harm.
+
+    Args:
+        treated, control: users with the event so far, shape (C, J) or (C,).
+        factors: from `count_factors`.
+    Returns:
+        Shape (J,) or scalar array. Exact in finite samples: no approximation is used.
+    Source:
+        Wald 1945; Ville 1939; Robbins 1970 (mixtures); Lindon & Malek 2020 (counts).
+    """
+    exponents = factors[0].T @ treated + factors[1].T @ control
+    return _log_mean_exp(exponents)
+
+
+def log_evidence_against_limit(events: float, users: float, *, limit: float, above: bool) -> float:
+    """Log e-value that a share of users lies beyond an absolute limit; needs no control.
+
+    Against "share <= limit" (`above`) or "share >= limit" (not `above`); a mixture over odds
+    ratios exp(+-g) of Bernoulli likelihood ratios.
+
+    Args:
+        events: users with the event, 0 <= events <= users.
+        users: users observed so far. Users whose event has yet to come count as without it.
+        limit: the share at the edge, in (0, 1).
+        above: True gathers evidence for a share above the limit.
+    Returns:
+        Log e-value, valid at every look.
+    Raises:
+        EvidenceError: the counts cannot be true or the limit is not a share.
+    Source:
+        Wald 1945, likelihood ratio; Ville 1939, maximal inequality; Robbins 1970, mixture.
+    """
+    if not 0 <= events <= users:
+        raise EvidenceError(f"events={events} must lie between 0 and users={users}")
+    if not 0 < limit < 1:
+        raise EvidenceError(f"an absolute limit on a share must lie in (0, 1), got {limit}")
+    shifts = HARM_GRID if above else -HARM_GRID
+    # With odds exp(g) times as high: ln(p_g/p) = g - k and ln((1-p_g)/(1-p)) = -k.
+    normaliser = np.log1p(limit * np.expm1(shifts))
+    return float(_log_mean_exp(events * shifts - users * normaliser))
+
+
+def log_evidence_of_mean(
+    difference: float, variance: float, *, base: float, increase: bool
+) -> float:
+    """Log of an asymptotic e-value that a mean moved in the harmful direction.
+
+    With score S = difference/variance and information I = 1/variance,
+    `E = mean over g of exp(d_g S - d_g^2 I / 2)`, d_g = base (exp(+-g) - 1): the score of an
+    accumulating difference behaves as Brownian motion in its information.
+
+    Args:
+        difference: estimated treated minus reference mean.
+        variance: its variance (see `moments.stratified_difference`), >= 0.
+        base: the reference mean, the unit of the sizes of harm. Not above 0: no evidence.
+        increase: True if a larger mean is harm.
+    Returns:
+        Log e-value; 0 where nothing can be said.
+    Source:
+        Robbins 1970; Waudby-Smith, Arbour, Sinha, Kennedy & Ramdas 2021, asymptotic confidence
+        sequences. Asymptotic: callers ask for `MINIMUM_USERS_PER_ARM` and capped values.
+    """
+    if not (variance > 0 and base > 0 and math.isfinite(difference)):
+        return 0.0
+    shifts = base * np.expm1(HARM_GRID if increase else -HARM_GRID)
+    exponents = (shifts * difference - 0.5 * shifts * shifts) / variance
+    return float(_log_mean_exp(exponents))
+
+
+def average(log_e_values: Sequence[float] | Floats) -> float:
+    """Log of the average of e-values: again an e-value, whatever their dependence.
+
+    Raises:
+        EvidenceError: there is none to average.
+    Source:
+        Vovk & Wang 2021, "E-values: calibration, combination and applications".
+    """
+    values = np.asarray(log_e_values, dtype=np.float64)
+    if values.size == 0:
+        raise EvidenceError("an average of e-values needs at least one")
+    top = float(values.max())
+    if top == -math.inf:
+        return -math.inf
+    return top + math.log(float(np.exp(values - top).mean()))
+
+
+def guilty(
+    log_e_values: Mapping[str, float],
+    is_material: Mapping[str, bool],
+    *,
+    alpha: float,
+) -> str | None:
+    """The guard to roll back for, or None while harm is not proven.
+
+    Args:
+        log_e_values: of all K guards that could stop the stage, by name.
+        is_material: guards whose estimate lies beyond half of their margin, so that a difference
+            that is proven but trivial, as huge traffic proves many, does not roll back.
+        alpha: chance over the whole stage of rolling back a harmless one, in (0, 1).
+    Returns:
+        The guard with most evidence among the material ones with e >= 0.2 K / alpha, once the
+        average of all K reaches 1 / alpha.
+    """
+    if not log_e_values or average(list(log_e_values.values())) < -math.log(alpha):
+        return None
+    needed = math.log(GUILTY_SHARE * len(log_e_values) / alpha)
+    named = [
+        (value, name)
+        for name, value in log_e_values.items()
+        if value >= needed and is_material.get(name, False)
+    ]
+    return max(named)[1] if named else None
