@@ -6,6 +6,7 @@ start with a sentence that names it.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import secrets
 from functools import cached_property
@@ -30,6 +31,10 @@ def _split(text: object) -> object:
     return [name.strip() for name in text.split(",")] if isinstance(text, str) else text
 
 
+def _absolute(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
 Names = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 
 
@@ -38,7 +43,7 @@ class Environment(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="HUIDU_", extra="ignore")
 
-    home: Path = ROOT / ".huidu"
+    home: Annotated[Path, AfterValidator(_absolute)] = ROOT / ".huidu"
     """Data folder: embedded servers, secrets, logs, last good snapshots."""
     port: int = Field(default=8000, ge=1, le=65535)
     """The one port for checks, API and admin."""
@@ -71,13 +76,12 @@ class Environment(BaseSettings):
             return self.secret
         file = self.home / "secret"
         self.home.mkdir(parents=True, exist_ok=True)
-        try:
-            with file.open("x", opener=_private) as new:
-                new.write(secrets.token_urlsafe(48))
-        except FileExistsError:
-            pass  # another process of this home made it first
+        if not file.exists():
+            # Linked into place whole: another process of this home finds all of it or nothing.
+            new = file.with_name(f"secret.{os.getpid()}")
+            new.touch(mode=0o600)
+            new.write_text(secrets.token_urlsafe(48))
+            with contextlib.suppress(FileExistsError):  # another process was first
+                os.link(new, file)
+            new.unlink()
         return file.read_text().strip()
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)

@@ -142,7 +142,7 @@ class Server:
 
     @property
     def log(self) -> Path:
-        return self.folder.parent / f"{self.name}.log"
+        return self.folder.parent / "logs" / f"{self.name}.log"
 
     def start(self) -> None:
         """Start the process; return once it answers. Raises `ServerError` with its last words."""
@@ -161,6 +161,7 @@ class Server:
 
     def spawn(self) -> subprocess.Popen[bytes]:
         """Start the process without waiting for it."""
+        self.log.parent.mkdir(parents=True, exist_ok=True)
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 self.command(),

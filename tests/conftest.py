@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 
 import pytest
 import redis as redis_py
+
+from local import checks
 
 
 @pytest.fixture
@@ -18,3 +21,11 @@ def redis() -> Iterator[redis_py.Redis]:
     yield client
     client.flushdb()
     client.close()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What `bin/test` noticed before pytest ran, where a reader of the last lines sees it."""
+    if failed := os.environ.get(checks.FAILED_CHECKS):
+        terminalreporter.write_line(f"CHECKS FAILED (see above): {failed}", red=True, bold=True)
+    if note := os.environ.get(checks.BROWSER_NOTE):
+        terminalreporter.write_line(note, red=True, bold=True)

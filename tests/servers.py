@@ -13,6 +13,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from local import translations
 from local.servers import Postgres, Redis, Server, socket_folder
 
 
@@ -30,6 +31,7 @@ def _start() -> None:
         shutil.rmtree(sockets, ignore_errors=True)
 
     atexit.register(stop)
+    translations.compile_stale()
     for server in servers:
         server.start()
     os.environ["HUIDU_HOME"] = str(home)
