@@ -19,6 +19,9 @@ ACCESS: Final = "huidu:access"
 PROFILE_META: Final = "huidu:profiles"
 """Hash: ``buckets`` (number of profile hashes), ``built_at``. Absent: profiles must be rebuilt."""
 
+STREAM_SECRET: Final = "huidu:stream_secret"
+"""String: random text that signs the event stream's tokens; made once by the first edge process."""
+
 
 def snapshot(environment: str) -> str:
     """String: the current snapshot, as `huidu.wire.snapshot.encode` wrote it."""
