@@ -18,11 +18,16 @@ def snapshot(environment: str, *, sequence: int, published_at: datetime) -> mode
     return model.Snapshot(
         environment=environment,
         sequence=sequence,
-        published_at=published_at.astimezone(UTC).isoformat(timespec="milliseconds"),
+        published_at=iso(published_at),
         attributes=who.attributes(),
         cohorts=who.cohorts(),
         flags=[flag(row) for row in flags_with_parts(environment)],
     )
+
+
+def iso(at: datetime) -> str:
+    """A moment as snapshots write it: ISO 8601 in UTC, to the millisecond."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds")
 
 
 def flags_with_parts(environment: str) -> QuerySet[Flag]:
@@ -119,11 +124,9 @@ def stage(row: Stage) -> model.Stage:
         audience_why=row.audience_why,
         share_ppm=row.share_ppm,
         threshold=model.FULL_THRESHOLD if full and row.threshold is None else threshold,
-        weights=[
-            model.Weight(rule=entry["rule"], weight=entry["weight"]) for entry in row.weights
-        ],
+        weights=[model.Weight(rule=entry["rule"], weight=entry["weight"]) for entry in row.weights],
         payload=row.payload,
-        starts_at=starts_at and starts_at.astimezone(UTC).isoformat(),
+        starts_at=iso(starts_at) if starts_at else None,
     )
 
 

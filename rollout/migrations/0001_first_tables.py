@@ -129,8 +129,8 @@ class Migration(migrations.Migration):
                 ('record_on_check', models.BooleanField(default=False, help_text='Count a user as shown when checked; else the application reports it.', verbose_name='a check is an exposure')),
                 ('four_eyes', models.BooleanField(default=True, help_text='Starting, promoting, resuming and gate changes need a second person.', verbose_name='two people')),
                 ('salt', models.CharField(default=rollout.models.fields.new_salt, editable=False, max_length=64, verbose_name='salt')),
-                ('allow_users', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=128), blank=True, default=list, help_text='Skip the draw, never the absolute gates.', size=None, verbose_name='allowed users')),
-                ('block_users', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=128), blank=True, default=list, size=None, verbose_name='blocked users')),
+                ('allow_users', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=256), blank=True, default=list, help_text='Skip the draw, never the absolute gates.', size=None, verbose_name='allowed users')),
+                ('block_users', django.contrib.postgres.fields.ArrayField(base_field=models.CharField(max_length=256), blank=True, default=list, size=None, verbose_name='blocked users')),
                 ('prerequisites', models.JSONField(blank=True, default=rollout.models.fields.empty_list, help_text='Flags that must be visible, as [{"flag": "...", "variants": []}].', verbose_name='prerequisites')),
                 ('exclusion_from_ppm', models.PositiveIntegerField(default=0, help_text='Parts per million: 50,000 is 5 %.', validators=[django.core.validators.MaxValueValidator(1000000)], verbose_name='slice from')),
                 ('exclusion_to_ppm', models.PositiveIntegerField(default=1000000, help_text='Parts per million: 50,000 is 5 %.', validators=[django.core.validators.MaxValueValidator(1000000)], verbose_name='slice to')),
@@ -332,7 +332,6 @@ class Migration(migrations.Migration):
                 ('salt', models.CharField(default=rollout.models.fields.new_salt, editable=False, max_length=64, verbose_name='salt')),
                 ('status', models.CharField(choices=[('draft', 'draft'), ('awaiting_approval', 'awaiting approval'), ('running', 'running'), ('paused', 'paused'), ('completed', 'completed'), ('rolled_back', 'rolled back'), ('killed', 'killed')], default='draft', editable=False, max_length=20, verbose_name='status')),
                 ('sticky', models.BooleanField(default=True, help_text='Users keep the weight they were drawn with; right for money and credit.', verbose_name='keep the drawn weight')),
-                ('holdback_ppm', models.PositiveIntegerField(default=0, help_text='Parts per million: 50,000 is 5 %.', validators=[django.core.validators.MaxValueValidator(1000000)], verbose_name='holdback')),
                 ('created_by', models.CharField(blank=True, default='', max_length=150, verbose_name='created by')),
                 ('submitted_by', models.CharField(blank=True, default='', editable=False, max_length=150, verbose_name='submitted by')),
                 ('approved_by', models.CharField(blank=True, default='', editable=False, max_length=150, verbose_name='approved by')),
@@ -636,7 +635,6 @@ class Migration(migrations.Migration):
         ),
         migrations.AddConstraint(
             model_name='rollout',
-            constraint=models.CheckConstraint(condition=models.Q(('holdback_ppm__gte', 0), ('holdback_ppm__lte', 1000000)), name='rollout_holdback_ppm'),
         ),
         migrations.AddConstraint(
             model_name='metriccell',

@@ -55,7 +55,6 @@ class Rollout(models.Model):
         default=True,
         help_text=_("Users keep the weight they were drawn with; right for money and credit."),
     )
-    holdback_ppm = fields.ppm_field(_("holdback"), default=0)
     created_by = models.CharField(_("created by"), max_length=150, blank=True, default="")
     submitted_by = models.CharField(
         _("submitted by"), max_length=150, blank=True, default="", editable=False
@@ -84,9 +83,6 @@ class Rollout(models.Model):
                 name="rollout_approved_by_another",
                 condition=models.Q(approved_by="")
                 | ~models.Q(approved_by=models.F("submitted_by")),
-            ),
-            models.CheckConstraint(
-                name="rollout_holdback_ppm", condition=fields.ppm_within("holdback_ppm")
             ),
         ]
 
