@@ -1,0 +1,1 @@
+"""HTTP: payments and profiles in, one profile out."""

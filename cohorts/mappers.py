@@ -1,0 +1,41 @@
+"""Rows to the vocabulary of a snapshot. Reads, never writes."""
+
+from __future__ import annotations
+
+from cohorts import models
+from huidu import model
+
+
+def attributes() -> list[model.Attribute]:
+    """The typed registry, by slot."""
+    return [attribute(row) for row in models.Attribute.objects.order_by("id")]
+
+
+def registry() -> dict[str, model.Attribute]:
+    """The typed registry by name."""
+    return {each.name: each for each in attributes()}
+
+
+def attribute(row: models.Attribute) -> model.Attribute:
+    return model.Attribute(
+        id=row.id,
+        name=row.name,
+        type=model.AttributeType(row.type),
+        source=model.AttributeSource(row.source),
+        minimum=row.minimum,
+        maximum=row.maximum,
+    )
+
+
+def cohorts() -> list[model.Cohort]:
+    """All named audiences, by key."""
+    return [cohort(row) for row in models.Cohort.objects.order_by("key")]
+
+
+def cohort(row: models.Cohort) -> model.Cohort:
+    return model.Cohort(
+        key=row.key,
+        rule=row.rule,
+        include=frozenset(row.include),
+        exclude=frozenset(row.exclude),
+    )

@@ -1,0 +1,23 @@
+"""The rows behind "who", one idea per file. Rows hold no behaviour: services write them."""
+
+from cohorts.models.attributes import Attribute
+from cohorts.models.cohorts import Cohort, UserList, UserListMember
+from cohorts.models.draws import Admission, Draw
+from cohorts.models.imports import ImportJob
+from cohorts.models.payments import DailyPayments, PaymentEvent
+from cohorts.models.profiles import DirtyProfile, Profile, ProfileHistory
+
+__all__ = [
+    "Admission",
+    "Attribute",
+    "Cohort",
+    "DailyPayments",
+    "DirtyProfile",
+    "Draw",
+    "ImportJob",
+    "PaymentEvent",
+    "Profile",
+    "ProfileHistory",
+    "UserList",
+    "UserListMember",
+]
