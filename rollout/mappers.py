@@ -1,16 +1,20 @@
-"""Rows to the vocabulary of a snapshot. Reads, never writes; the caller gives clock and sequence."""
+"""Rows to a snapshot's vocabulary. Reads, never writes; clock and sequence are given."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 from django.db.models import Prefetch, QuerySet
 
 from cohorts import mappers as who
 from huidu import model
+from huidu.errors import SnapshotError
 from rollout.models import Flag, Gate, RegionPolicy, Rollout, Stage, Tier
+
+Part = TypeVar("Part")
 
 
 def snapshot(environment: str, *, sequence: int, published_at: datetime) -> model.Snapshot:
@@ -65,7 +69,7 @@ def flag(row: Flag) -> model.Flag:
         key=row.key,
         version=row.version,
         type=model.ValueType(row.type),
-        variants=[variant(entry) for entry in row.variants],
+        variants=parts(row.variants, model.Variant, f"flag {row.key}, variants"),
         off_variant=row.off_variant,
         off_value=row.off_value,
         enabled=row.enabled,
@@ -77,7 +81,9 @@ def flag(row: Flag) -> model.Flag:
         allow_list=frozenset(row.allow_users),
         block_lists=sorted(each.pk for each in row.block_lists.all()),
         allow_lists=sorted(each.pk for each in row.allow_lists.all()),
-        prerequisites=[prerequisite(entry) for entry in row.prerequisites],
+        prerequisites=parts(
+            row.prerequisites, model.Prerequisite, f"flag {row.key}, prerequisites"
+        ),
         exclusion=exclusion(row),
         gates=[gate(each) for each in sorted(row.gates.all(), key=lambda each: each.order)],
         tiers=[tier(each) for each in sorted(row.tiers.all(), key=lambda each: each.order)],
@@ -159,21 +165,16 @@ def tier(row: Tier) -> model.Tier:
     return model.Tier(key=row.key, rule=row.rule, payload=row.payload)
 
 
-def variant(entry: dict[str, Any]) -> model.Variant:
-    return model.Variant(
-        key=entry["key"],
-        value=entry["value"],
-        share_ppm=entry.get("share_ppm", model.PPM),
-        payload=entry.get("payload", {}),
-    )
+def parts(value: Any, shape: type[Part], path: str) -> list[Part]:
+    """A JSON column's list as structs.
 
-
-def prerequisite(entry: dict[str, Any]) -> model.Prerequisite:
-    return model.Prerequisite(
-        flag=entry["flag"],
-        variants=list(entry.get("variants", [])),
-        why=entry.get("why", "prerequisite.unmet"),
-    )
+    Raises:
+        SnapshotError: it has another shape; says where.
+    """
+    try:
+        return msgspec.convert(value, list[shape])  # type: ignore[valid-type]
+    except msgspec.ValidationError as error:
+        raise SnapshotError(str(error), path=path) from error
 
 
 def exclusion(row: Flag) -> model.Exclusion | None:

@@ -27,11 +27,20 @@ def publish_access_after_commit(environment: str, *, cause: str, by: Actor) -> N
     _enqueue(Outbox.Kind.ACCESS, environment, cause, by)
 
 
+def note_snapshot(environment: str, *, cause: str, by: Actor) -> None:
+    """As `publish_after_commit`, for a caller that publishes itself right after the commit."""
+    _write(Outbox.Kind.SNAPSHOT, environment, cause, by)
+
+
 def _enqueue(kind: Outbox.Kind, environment: str, cause: str, by: Actor) -> None:
+    _write(kind, environment, cause, by)
+    transaction.on_commit(partial(_drain_at_once, environment), robust=True)
+
+
+def _write(kind: Outbox.Kind, environment: str, cause: str, by: Actor) -> None:
     if not connection.in_atomic_block:
         raise RuntimeError(f"outbox {kind}: expected to run inside a transaction")
     Outbox.objects.create(kind=kind, environment=environment, cause=cause, by=by.name)
-    transaction.on_commit(partial(_drain_at_once, environment), robust=True)
 
 
 def _drain_at_once(environment: str) -> None:
