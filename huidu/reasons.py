@@ -45,3 +45,4 @@ STAGE_NOT_DRAWN: Final = "stage.not_drawn"
 STAGE_ROLLED_BACK: Final = "stage.rolled_back"
 TIER_NOT_IN_STAGE: Final = "tier.not_in_stage"
 SYSTEM_ERROR: Final = "system.error"
+SYSTEM_NOT_READY: Final = "system.not_ready"  # a client without a snapshot

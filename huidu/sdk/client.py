@@ -1,0 +1,233 @@
+"""The local client: the snapshot in this process, a check without any network."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final, TypeVar
+from zoneinfo import ZoneInfo
+
+from huidu import reasons
+from huidu.engine import Compiled
+from huidu.model import Answer, Attribute, AttributeSource
+from huidu.sdk import lifecycle
+from huidu.sdk.exposures import Exposures
+from huidu.sdk.held import HeldFacts
+from huidu.sdk.snapshots import Disk, Keeper
+from huidu.sdk.transport import Transport, Unreachable
+from huidu.sdk.values import NOTHING, overrides, refusal, value_or
+
+logger = logging.getLogger("huidu.sdk")
+
+T = TypeVar("T")
+
+CALLERS: Final = frozenset({AttributeSource.CALLER, AttributeSource.EITHER})
+EPOCH_ORDINAL: Final = datetime(1970, 1, 1).toordinal()  # noqa: DTZ001 - a calendar day
+
+
+class Client:
+    """Answers checks from memory. Safe to share between threads and to carry over a fork.
+
+    No method raises because of the platform, the network or a flag: what cannot be decided is
+    hidden, with reason ``ERROR``, and `value` and `visible` give the caller's own default.
+
+    Args:
+        url: the platform's address.
+        key: a server key.
+        held: also use what the platform holds about a user (payment counts, region, admissions).
+            It is fetched at the first check of a user and kept for `held_seconds`, for at most
+            `held_limit` users. Without it, only attributes given to the check count.
+        cache: a folder for the last good snapshot, so that a start while the platform is away
+            answers as before. None keeps none.
+        poll_seconds: how often to ask for a new snapshot while the event stream is down.
+        stream: listen for changes; without it they arrive with the next poll.
+        timeout: seconds for one request.
+        start_seconds: how long the constructor waits for a first snapshot, 0 for not at all.
+        exposures: report who met the flags that ask for it (`record_on_check`).
+        day_zone: the zone whose calendar days the platform counts payments in.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        key: str,
+        *,
+        held: bool = False,
+        held_seconds: float = 60.0,
+        held_limit: int = 10_000,
+        cache: Path | str | None = None,
+        poll_seconds: float = 30.0,
+        stream: bool = True,
+        timeout: float = 2.0,
+        start_seconds: float = 5.0,
+        exposures: bool = True,
+        exposure_seconds: float = 2.0,
+        exposure_limit: int = 100_000,
+        day_zone: str = "Asia/Shanghai",
+    ) -> None:
+        self.version: str | None = None
+        """Version of the snapshot in use, None before the first."""
+        self._evaluate: Callable[..., Answer] = _not_ready
+        self._recorded: frozenset[str] = frozenset()
+        self._registry: Mapping[str, Attribute] = {}
+        self._zone = ZoneInfo(day_zone)
+        self._listeners: list[Callable[[], None]] = []
+        self._transport = Transport(url, key, timeout)
+        self._held = (
+            HeldFacts(self._transport, seconds=held_seconds, limit=held_limit) if held else None
+        )
+        self._exposures = (
+            Exposures(self._transport, every_seconds=exposure_seconds, limit=exposure_limit)
+            if exposures
+            else None
+        )
+        self._keeper = Keeper(
+            self._transport,
+            self._swap,
+            disk=Disk(Path(cache), url, key) if cache else None,
+            # What the platform vouches for is not the caller's to say: with `held` it is fetched.
+            readable=frozenset(AttributeSource) if held else CALLERS,
+            poll_seconds=poll_seconds,
+            stream=stream,
+        )
+        lifecycle.follow(self)
+        if start_seconds and not self.wait(start_seconds):
+            logger.warning("sdk.started_without_snapshot error=%s", self._keeper.last_error)
+
+    # Checks
+
+    def check(self, flag: str, user: str, attributes: Mapping[str, Any] = NOTHING) -> Answer:
+        """Does `user` see `flag`, and why. Never raises.
+
+        Args:
+            attributes: registered attributes by name; what is missing is unknown, which never
+                lets anybody pass. Unregistered names are ignored.
+        """
+        try:
+            if overrides and flag in overrides:
+                return overrides[flag]
+            if self._held is None:
+                answer = self._evaluate(flag, user, attributes)
+            else:
+                answer = self._evaluate_held(self._held, flag, user, attributes)
+            if flag in self._recorded:
+                self._record(answer, user)
+        except Exception:  # a check answers, whatever happens
+            logger.exception("sdk.check_failed flag=%s", flag)
+            return refusal(flag, reasons.SYSTEM_ERROR)
+        return answer
+
+    def visible(
+        self,
+        flag: str,
+        user: str,
+        attributes: Mapping[str, Any] = NOTHING,
+        *,
+        default: bool = False,
+    ) -> bool:
+        """Whether `user` sees `flag`; `default` when that cannot be decided."""
+        answer = self.check(flag, user, attributes)
+        return default if answer.reason == reasons.ERROR else answer.visible
+
+    def value(self, flag: str, user: str, default: T, attributes: Mapping[str, Any] = NOTHING) -> T:
+        """The flag's value for `user`, of the type of `default`; else `default`."""
+        return value_or(self.check(flag, user, attributes), default)
+
+    # Life
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is a snapshot to answer from."""
+        return self._keeper.ready.is_set()
+
+    @property
+    def streaming(self) -> bool:
+        """Whether changes arrive at once; else with the next poll."""
+        return self._keeper.streaming
+
+    def wait(self, seconds: float) -> bool:
+        """Wait for a first snapshot, at most `seconds`: the platform's, else the one on disk."""
+        if not self._keeper.attempted.wait(seconds) or not self.ready:
+            self._keeper.load_from_disk()
+        return self.ready
+
+    def refresh(self) -> bool:
+        """Fetch the newest snapshot now; False when the platform cannot be reached."""
+        try:
+            self._keeper.refresh()
+        except Unreachable as error:
+            logger.warning("sdk.platform_unreachable error=%s", error)
+            return False
+        return True
+
+    def on_change(self, listener: Callable[[], None]) -> None:
+        """Call `listener` after each new snapshot, from a thread of the client."""
+        self._listeners.append(listener)
+
+    def flush(self) -> bool:
+        """Send the exposures gathered so far; True when all of them are sent."""
+        return self._exposures is None or self._exposures.flush()
+
+    def close(self) -> None:
+        """Send what is left and stop the threads. Checks go on answering from the last snapshot."""
+        self._keeper.stop()
+        if self._exposures is not None:
+            self._exposures.close()
+
+    def after_fork(self) -> None:
+        """Called in a forked child: connections, locks and threads are renewed."""
+        self._transport.reopen()
+        if self._held is not None:
+            self._held.after_fork()
+        if self._exposures is not None:
+            self._exposures.after_fork()
+        self._keeper.after_fork()
+
+    # Inside
+
+    def _swap(self, compiled: Compiled, version: str) -> None:
+        snapshot = compiled.snapshot
+        self._registry = {each.name: each for each in snapshot.attributes}
+        self._recorded = (
+            frozenset(flag.key for flag in snapshot.flags if flag.record_on_check)
+            if self._exposures is not None
+            else frozenset()
+        )
+        self._evaluate = compiled.evaluate
+        self.version = version
+        for listener in self._listeners:
+            try:
+                listener()
+            except Exception:  # a listener of the application must not stop updates
+                logger.exception("sdk.listener_failed")
+
+    def _evaluate_held(
+        self, held: HeldFacts, flag: str, user: str, attributes: Mapping[str, Any]
+    ) -> Answer:
+        today = datetime.now(self._zone).toordinal() - EPOCH_ORDINAL
+        registry = self._registry
+        try:
+            known = held.user(user, today, registry) if user else None
+        except Unreachable as error:
+            logger.warning("sdk.profile_unreachable error=%s", error)
+            return refusal(flag, reasons.SYSTEM_ERROR)
+        if known is None:
+            return self._evaluate(flag, user, NOTHING)
+        facts = dict(known.attributes)
+        for name, value in attributes.items():
+            attribute = registry.get(name)
+            if attribute is not None and attribute.source in CALLERS:
+                facts[name] = value
+        return self._evaluate(flag, user, facts, known.admissions, known.lists)
+
+    def _record(self, answer: Answer, user: str) -> None:
+        if self._exposures is not None and (
+            answer.visible or answer.why == reasons.STAGE_NOT_DRAWN
+        ):
+            self._exposures.add(answer.flag, answer.stage, user)
+
+
+def _not_ready(flag: str, *_: object) -> Answer:
+    return refusal(flag, reasons.SYSTEM_NOT_READY)

@@ -1,0 +1,51 @@
+"""From an answer to the caller's value: a wrong-typed value is never returned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+
+from huidu import reasons
+from huidu.model import Answer
+
+T = TypeVar("T")
+
+NOTHING: Final[Mapping[str, Any]] = {}
+
+overrides: Final[dict[str, Answer]] = {}
+"""Answers that tests put before every client of the process; see `huidu.sdk.testing`."""
+
+
+def refusal(flag: str, why: str) -> Answer:
+    """The answer when nothing could be decided: hidden, reason ERROR."""
+    return Answer(
+        flag=flag,
+        visible=False,
+        value=None,
+        variant=None,
+        reason=reasons.ERROR,
+        why=why,
+        stage=None,
+        payload={},
+        flag_version=0,
+    )
+
+
+def fits(value: object, kind: type) -> bool:
+    """Whether a flag's value may be handed to a caller who expects `kind`.
+
+    True is not 1, 1 is a float's whole number, and an object is a dict or a list.
+    """
+    if kind is float:
+        return type(value) in (int, float)
+    if kind in (dict, list):
+        return isinstance(value, dict | list)
+    return type(value) is kind
+
+
+def value_or(answer: Answer, default: T) -> T:
+    """The answer's value when it is one and of the type of `default`, else `default`."""
+    if answer.reason == reasons.ERROR or not fits(answer.value, type(default)):
+        return default
+    value: T = float(answer.value) if type(default) is float else answer.value
+    return value
