@@ -224,9 +224,14 @@ def _sums(
 
 
 def _number(value: Any, path: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        raise EvidenceError(f"expected a finite number, got {value!r}", path=path)
-    return float(value)
+    try:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            number = float(value)
+            if math.isfinite(number):
+                return number
+    except OverflowError:
+        value = "a number of more than 300 digits"
+    raise EvidenceError(f"expected a finite number, got {value!r}", path=path)
 
 
 def _count(value: Any, path: str) -> float:

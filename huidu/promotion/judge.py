@@ -46,7 +46,8 @@ class Finding(NamedTuple):
         score: the non-inferiority statistic, None while there is too little.
         log_too_good: log e-value that a bad event became 60 % rarer.
         log_safe: for absolute limits, log e-value that the limit is kept; else None.
-        treated, control: events (users, for means) behind the score.
+        z_severity: for users with bad requests, z of bad requests per request against the same
+            margin: below 0 those users are hit harder than the margin allows.
     """
 
     log_e: float = 0.0
@@ -57,6 +58,7 @@ class Finding(NamedTuple):
     score: Score | None = None
     log_too_good: float = 0.0
     log_safe: float | None = None
+    z_severity: float | None = None
 
 
 def judge(
@@ -77,10 +79,8 @@ def judge(
     if guard.metric.kind is Kind.MEAN:
         return _judge_mean(guard, treated, control)
     finding = _judge_counts(plan, guard, treated, control, enrolled_rho)
-    if guard.metric.kind is Kind.USERS_RATIO and finding.score is not None:
-        requests = _requests_score(plan, guard, evidence, treated, control)
-        if requests is not None and requests < finding.score.z:
-            finding = finding._replace(score=finding.score._replace(z=requests))
+    if guard.metric.kind is Kind.USERS_RATIO:
+        finding = finding._replace(z_severity=_severity(plan, guard, evidence, treated, control))
     return finding
 
 
@@ -244,12 +244,13 @@ def _mean_score(guard: Guard, *versions: tuple[Moments, Moments]) -> Score | Non
     return Score(least[0], least[1], scores[0][2], users_t, users_c)
 
 
-def _requests_score(
+def _severity(
     plan: CompiledPlan, guard: Guard, evidence: Evidence, treated: Floats, control: Floats
 ) -> float | None:
-    """z of the ratio of sums itself (bad requests per request), by the delta method over users.
+    """z of bad requests per request against the margin, by the delta method over users.
 
-    Users with a bad request may be as many as before while each has more of them.
+    The guard counts users, because requests of one user fail together. But as many users as before
+    may each be hit more often, so a promotion also asks that this estimate keeps the margin.
     """
     users = np.array([evidence.users.get(name, (0.0, 0.0)) for name in plan.ids])
     arm_t = RatioMoments(users[:, 0], *treated.T[1:])

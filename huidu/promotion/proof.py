@@ -93,6 +93,8 @@ def _planned_look(
             continue
         done = _after_look(plan, guard, proofs.get(guard.name, Proof()), finding, look.t_min)
         proofs[guard.name] = done
+        if finding.z_severity is not None and finding.z_severity < 0:
+            missing.append(texts.severity(guard.name, finding.z_severity))
         if finding.score.z < done.bounds[-1]:
             missing.append(texts.not_yet_proven(guard.name, finding.score.z, done.bounds[-1], None))
     stage = plan.plan.stage

@@ -204,6 +204,16 @@ def too_little_data(metric: str) -> Missing:
     )
 
 
+def severity(metric: str, z: float) -> Missing:
+    return Missing(
+        code="severity_suspected",
+        metric=metric,
+        text=f"{metric}: users are hit no more often, but bad requests per request exceed the"
+        f" margin (z {z:.2f})",
+        values={"z": z},
+    )
+
+
 def no_control(metric: str) -> Missing:
     return Missing(
         code="no_control",

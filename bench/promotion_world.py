@@ -1,0 +1,271 @@
+"""A simulated stage for bench/promotion.py: traffic, drift, outages, clusters, broken feeds.
+
+Two strata (light, and heavy users drawn three times as likely, who convert and spend more), a
+daily traffic cycle, base rates that drift, outages that hit both arms, requests that fail in
+clusters per user, heavy-tailed amounts. Everything follows from one seed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from huidu.promotion import (
+    Alpha,
+    Arm,
+    AsOf,
+    Cell,
+    CellCounts,
+    Harm,
+    Kind,
+    Look,
+    Metric,
+    Plan,
+    StageTimes,
+)
+
+DAY = 1440
+STRATA = ("light", "heavy")
+SHARE_OF_USERS = np.array([0.9, 0.1])
+RELATIVE_DRAW = np.array([1.0, 3.0])
+P99 = 2.3263478740408408
+
+
+@dataclass(frozen=True)
+class World:
+    """What a stage is like. `effects` are treated over control ratios by metric; 1 is harmless."""
+
+    effects: dict[str, float] = field(default_factory=dict)
+    users_per_look: float = 1000.0  # both arms, at look_min = 5
+    days: int = 14
+    look_min: int = 5
+    epochs: tuple[tuple[int, float], ...] = ((0, 0.05),)  # (from day, share treated)
+    drift: float = 0.3
+    outages: int = 3
+    spread: float = 1.7  # sigma of log amounts
+    overdue: bool = False
+    fault: str = ""  # dead | stalled | zero
+    fault_metric: str = ""
+    fault_arm: str = "t"  # t | c | both
+    fault_day: float = 0.0
+
+
+MARGINS = {"success": 0.1, "complaints": 0.3, "api_errors": 0.25, "latency": 0.1, "amount": 0.1}
+HARM = {"success": Harm.DECREASE, "amount": Harm.DECREASE}
+EDGES = (200.0, 200.0 * np.exp(0.5 * 1.2816), 200.0 * np.exp(0.5 * P99))
+
+
+def metrics(world: World) -> tuple[Metric, ...]:
+    """The five guards, and overdue loans where the world has them."""
+    kinds = {
+        "success": Kind.BINARY,
+        "complaints": Kind.BINARY,
+        "api_errors": Kind.USERS_RATIO,
+        "latency": Kind.LATENCY,
+        "amount": Kind.MEAN,
+    }
+    found = []
+    for name, kind in kinds.items():
+        extra: dict[str, Any] = {}
+        if kind is Kind.LATENCY:
+            edges = (*EDGES, EDGES[2] * (1 + MARGINS[name]))
+            extra = {"edges_ms": edges, "baseline_index": 2, "margin_index": 3}
+        harm = HARM.get(name, Harm.INCREASE)
+        found.append(Metric(name=name, kind=kind, harm=harm, margin_rel=MARGINS[name], **extra))
+    if world.overdue:
+        found.append(Metric(name="overdue", kind=Kind.BINARY_DELAYED, margin_rel=0.5, lag_days=30))
+    return tuple(found)
+
+
+def plan(world: World, *, minimum_days: float = 7.0) -> Plan:
+    """The plan of a stage in this world."""
+    return Plan(
+        stage=StageTimes(
+            horizon_min=world.days * DAY, min_min=minimum_days * DAY, look_min=world.look_min
+        ),
+        alpha=Alpha(),
+        cells=tuple(
+            Cell(id=f"{stratum}-{epoch}", stratum=stratum, epoch=epoch, rho=float(rho))
+            for epoch, (_, share) in enumerate(world.epochs)
+            for stratum, rho in zip(STRATA, _rho(share), strict=True)
+        ),
+        metrics=metrics(world),
+    )
+
+
+def _rho(share: float) -> np.ndarray:
+    return share * RELATIVE_DRAW / float(SHARE_OF_USERS @ RELATIVE_DRAW)
+
+
+class Stage:
+    """One random stage of a world; `look(k)` is its k-th look, k = 1, 2, ..."""
+
+    def __init__(self, world: World, seed: int) -> None:
+        self.world = world
+        rng = np.random.default_rng(seed)
+        self.looks = world.days * DAY // world.look_min
+        t = (np.arange(self.looks) + 0.5) * world.look_min / DAY
+        cycle = 1.0 + 0.6 * np.sin(2 * np.pi * (t + rng.random()))
+        wander = np.cumsum(rng.normal(0, np.sqrt(world.look_min / DAY), self.looks))
+        self.level = np.exp(world.drift * (0.5 * np.sin(2 * np.pi * t / 7 + 1) + 0.3 * wander))
+        self.down = np.zeros(self.looks, dtype=bool)
+        for start in rng.random(world.outages) * world.days:
+            self.down |= (t >= start) & (t < start + rng.uniform(20, 120) / DAY)
+        mean = world.users_per_look * world.look_min / 5 * cycle
+        users = rng.poisson(mean[:, None] * SHARE_OF_USERS)
+        shares = np.array([share for _, share in world.epochs])
+        starts = np.array([day for day, _ in world.epochs])
+        self.epoch = np.searchsorted(starts, t, side="right") - 1
+        rho = np.array([_rho(share) for share in shares])[self.epoch]
+        treated = rng.binomial(users, rho)
+        # Shape (looks, strata, arms): users enrolled between two looks.
+        self.users = np.stack([treated, users - treated], axis=2)
+        self._draw(rng)
+
+    def _draw(self, rng: np.random.Generator) -> None:
+        effects, level = self.world.effects, self.level[:, None, None]
+
+        def rate(base: tuple[float, float], name: str) -> np.ndarray:
+            by_stratum = np.array(base)[None, :, None] * level
+            return np.minimum(by_stratum * np.array([effects.get(name, 1.0), 1.0]), 0.95)
+
+        n = self.users
+        values: dict[str, np.ndarray] = {
+            "success": rng.binomial(n, rate((0.045, 0.095), "success"))[..., None],
+            "complaints": rng.binomial(n, rate((0.0048, 0.0068), "complaints"))[..., None],
+            "api_errors": self._requests(rng, rate((0.02, 0.024), "api_errors")),
+            "latency": self._latency(rng),
+            "amount": self._amounts(rng),
+        }
+        if self.world.overdue:
+            values["overdue"] = self._overdue(rng, rate((0.02, 0.015), "overdue"))
+        self.values: dict[str, list[Any]] = {}
+        for name, increments in values.items():
+            self.values[name] = self._cumulate(increments)
+        self.enrolled = self._cumulate(n[..., None])
+
+    def _cumulate(self, increments: np.ndarray) -> list[Any]:
+        """Cumulative per look, epoch, stratum, arm: lists of plain numbers."""
+        epochs = len(self.world.epochs)
+        by_epoch = [
+            np.cumsum(np.where((self.epoch == e)[:, None, None, None], increments, 0), axis=0)
+            for e in range(epochs)
+        ]
+        return np.stack(by_epoch, axis=1).tolist()
+
+    def _requests(self, rng: np.random.Generator, rate: np.ndarray) -> np.ndarray:
+        n = self.users
+        failing_rate = np.where(self.down[:, None, None], np.maximum(rate, 0.3), rate)
+        bad = rng.binomial(n, failing_rate)
+        requests = rng.poisson(9.0 * n) + n
+        more = rng.negative_binomial(np.maximum(bad, 1), 0.4) * (bad > 0)
+        num = np.minimum(bad + more, requests)
+        # Squares: expectations given the counts suffice, and keep one stage cheap.
+        num2 = num**2 / np.maximum(bad, 1) * 1.4
+        den2 = requests * (requests / np.maximum(n, 1)) + 9.0 * n
+        numden = num * 11.0
+        return np.stack([bad, num, requests, num2, den2, numden], axis=3)
+
+    def _latency(self, rng: np.random.Generator) -> np.ndarray:
+        edges = np.array([*EDGES, EDGES[2] * (1 + MARGINS["latency"])])
+        slower = np.where(self.down, 1.8, 1.0) * self.level**0.3
+        scale = slower[:, None] * np.array([self.world.effects.get("latency", 1.0), 1.0])
+        from scipy.special import ndtr
+
+        above = ndtr(-np.log(edges[None, None, :] / (200.0 * scale[:, :, None])) / 0.5)
+        counts, left, before = [], self.users, np.ones_like(scale)
+        for i in range(len(edges)):
+            left = rng.binomial(left, np.minimum(above[:, None, :, i] / before[:, None, :], 1.0))
+            counts.append(left)
+            before = above[:, :, i]
+        return np.stack(counts, axis=3)
+
+    def _amounts(self, rng: np.random.Generator) -> np.ndarray:
+        """One user in ten pays; log-normal amounts, capped at what was the 99th percentile."""
+        n = self.users
+        payers = rng.binomial(n, 0.1)
+        flat = payers.ravel()
+        amounts = np.exp(rng.normal(0, self.world.spread, int(flat.sum())))
+        scale = np.broadcast_to(
+            np.array([1.0, 1.6])[None, :, None]
+            * np.array([self.world.effects.get("amount", 1.0), 1.0]),
+            n.shape,
+        )
+        amounts *= np.repeat(scale.ravel(), flat)
+        cap = np.exp(1.2816 * self.world.spread)  # 90th percentile of payers, 99th of all users
+        capped = np.minimum(amounts, cap)
+        ends = np.cumsum(flat)
+        out = [n]
+        for value in (amounts, amounts**2, capped, capped**2):
+            total = np.concatenate([[0.0], np.cumsum(value)])
+            out.append((total[ends] - total[ends - flat]).reshape(n.shape))
+        return np.stack(out, axis=3)
+
+    def _overdue(self, rng: np.random.Generator, rate: np.ndarray) -> np.ndarray:
+        """Events 7 to 30 days after exposure, booked to the cohort's cell as they occur."""
+        counts = rng.binomial(self.users, rate)
+        out = np.zeros((*counts.shape, 1), dtype=np.int64)
+        per_day = DAY // self.world.look_min
+        where = np.nonzero(counts)
+        for look, s, arm, c in zip(*where, counts[where], strict=True):
+            late = look + (rng.uniform(7, 30, c) * per_day).astype(int)
+            for at in late[late < self.looks]:
+                out[at, s, arm, 0] += 1
+        return out
+
+    def treated_users(self, k: int) -> int:
+        """Treated users enrolled by look k."""
+        return int(sum(cell[0][0] for epoch in self.enrolled[k - 1] for cell in epoch))
+
+    def look(self, k: int) -> Look:
+        """What the feeds say at look k, broken feed included."""
+        world, i = self.world, k - 1
+        t_min = float(k * world.look_min)
+        broken = world.fault != "" and t_min >= world.fault_day * DAY
+        frozen = max(0, int(world.fault_day * DAY / world.look_min) - 1)
+        cells = []
+        for epoch in range(len(world.epochs)):
+            for s, stratum in enumerate(STRATA):
+                arms = []
+                for a, label in enumerate("tc"):
+                    m: dict[str, Any] = {}
+                    for name, series in self.values.items():
+                        row = series[i][epoch][s][a]
+                        if (
+                            broken
+                            and name == world.fault_metric
+                            and world.fault_arm in (label, "both")
+                        ):
+                            row = self._faulty(series, frozen, epoch, s, a)
+                        m[name] = _shape(name, row)
+                    arms.append(Arm(self.enrolled[i][epoch][s][a][0], m))
+                cells.append(CellCounts(arms[0], arms[1], f"{stratum}-{epoch}"))
+        as_of: dict[str, AsOf | None] = dict.fromkeys(self.values, AsOf(t_min, t_min))
+        if broken and world.fault in ("dead", "stalled"):
+            until = None if world.fault == "dead" else world.fault_day * DAY
+            hit = (until if world.fault_arm in (x, "both") else t_min for x in "tc")
+            as_of[world.fault_metric] = AsOf(*hit)
+        return Look(k=k, t_min=t_min, cells=tuple(cells), as_of=as_of)
+
+    def _faulty(self, series: list[Any], frozen: int, epoch: int, s: int, a: int) -> Any:
+        if self.world.fault == "dead":
+            return None
+        if self.world.fault_day == 0:
+            return [0] * len(series[0][epoch][s][a])
+        return series[frozen][epoch][s][a]
+
+
+_RATIO = ("bad", "num", "den", "num2", "den2", "numden")
+_MEAN = ("n", "sum", "sumsq", "sum_cap", "sumsq_cap")
+
+
+def _shape(name: str, row: Any) -> Any:
+    if row is None:
+        return None
+    if name == "api_errors":
+        return dict(zip(_RATIO, row, strict=True))
+    if name == "amount":
+        return dict(zip(_MEAN, row, strict=True))
+    return row if name == "latency" else row[0]
