@@ -138,12 +138,14 @@ def _sem_ver(operator: str, arguments: Any, path: str, reader: Reader) -> Leaf:
         case "<" | "<=":
             return _range(attribute, told, wanted, high=version, high_open=how == "<")
         case "^":
-            first, after = (version[0],), (version[0] + 1,)
+            kept = 1
         case "~":
-            first, after = version[:2], (version[0], version[1] + 1)
+            kept = 2
         case _:
             raise RuleError(f"expected one of = != < <= > >= ~ ^, got {shown(how)}", path=path)
     # A shorter tuple comes before all that begin with it, so pre-releases of the first are in.
+    first = version[:kept]
+    after = (*first[:-1], first[-1] + 1)
     return _range(attribute, told, wanted, low=first, high=after, high_open=True)
 
 

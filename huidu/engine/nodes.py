@@ -9,9 +9,10 @@ Each node says the same thing twice, for two readers:
     source(claim, scope)   a Python expression that is true exactly when the node is definitely
                            `claim`; the compiled check is made of these
 
-Since "definitely true" and "definitely false" are each plain two-valued claims, compiled code needs no
-third value: ``and`` is definitely false when a part is, "not" swaps the claims, and an unknown
-value satisfies neither claim. Constants from rules never enter the source as text: a scope names them.
+Since "definitely true" and "definitely false" are each plain two-valued claims, compiled code
+needs no third value: ``and`` is definitely false when a part is, "not" swaps the claims, and an
+unknown value satisfies neither claim. Constants from rules never enter the source as text: a
+scope names them.
 """
 
 from __future__ import annotations
@@ -176,7 +177,7 @@ class InCohort(Node, frozen=True):
 
 
 class Leaf(Node, frozen=True, kw_only=True):
-    """A claim about one attribute. `operator` and `wanted` are told to people as they were written."""
+    """A claim about one attribute. `operator` and `wanted` are told as they were written."""
 
     attribute: Attribute
     operator: str
@@ -222,7 +223,7 @@ class Is(Leaf, frozen=True, kw_only=True):
 
 
 class Range(Leaf, frozen=True, kw_only=True):
-    """The value lies between two bounds; None is no bound. Whole numbers and days use closed bounds."""
+    """The value lies between two bounds; None is no bound. Whole numbers have closed bounds."""
 
     low: Any = None
     high: Any = None
@@ -320,26 +321,35 @@ class Within(Leaf, frozen=True, kw_only=True):
         return any(code in self.table.codes for code in values.region_and_parents(value))
 
     def when_true(self, variable: str, scope: Scope) -> str:
-        return f"{scope.constant(self.table)}[{variable}]"
+        # The plain set first: the interpreter has a shortcut for it, and none for the table.
+        inside, table = scope.constant(self.table.inside), scope.constant(self.table)
+        return f"({variable} in {inside} or {table}[{variable}])"
 
     def when_false(self, variable: str, scope: Scope) -> str:
         return f"{scope.constant(self.table)}[{variable}] is False"
 
 
 class WithinTable(Memo[bool | None]):
-    """By region code: whether it lies in one of the codes; None for what is not a region code."""
+    """By region code: whether it lies in one of the codes; None for what is not a region code.
 
-    __slots__ = ("codes",)
+    `inside` holds the codes for which that is known to be true.
+    """
+
+    __slots__ = ("codes", "inside")
 
     def __init__(self, codes: frozenset[str]) -> None:
         super().__init__(self._lies_within, REGION_MEMO_LIMIT)
         self.codes = codes
+        self.inside = set(codes)
 
     def _lies_within(self, region: Any) -> bool | None:
         code = values.region_code(region)
         if code is None:
             return None
-        return any(each in self.codes for each in values.region_and_parents(code))
+        lies_within = any(each in self.codes for each in values.region_and_parents(code))
+        if lies_within and len(self.inside) < REGION_MEMO_LIMIT:
+            self.inside.add(code)
+        return lies_within
 
 
 def limits(attribute: Attribute) -> tuple[int | float | None, int | float | None]:

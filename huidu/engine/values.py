@@ -55,8 +55,8 @@ class Memo(dict[Any, _V], Generic[_V]):
 
 def whole(value: Any) -> int | float:
     """The integer a value is, else NaN. JSON does not tell 20 from 20.0, so both are 20."""
-    if type(value) is int:
-        return value
+    if isinstance(value, int):
+        return nan if isinstance(value, bool) else int(value)
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return nan
@@ -64,10 +64,10 @@ def whole(value: Any) -> int | float:
 
 def number(value: Any) -> int | float:
     """The finite number a value is, else NaN. True and false are not numbers."""
-    kind = type(value)
-    if kind is int or (kind is float and -inf < value < inf):
-        number_: int | float = value
-        return number_
+    if isinstance(value, int):
+        return nan if isinstance(value, bool) else int(value)
+    if isinstance(value, float) and -inf < value < inf:
+        return float(value)
     return nan
 
 

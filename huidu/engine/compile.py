@@ -1,0 +1,169 @@
+"""From a snapshot to answers: validated as a whole at once, compiled flag by flag when asked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final
+
+from huidu.engine import answers, soundness
+from huidu.engine.plan import Plan, plan_of
+from huidu.engine.rules import Reader
+from huidu.engine.source import compile_flag
+from huidu.engine.writer import Check
+from huidu.errors import HuiduError, SnapshotError
+from huidu.model import Admission, Answer, Flag, Snapshot, User
+
+if TYPE_CHECKING:
+    from huidu.engine.explain import Explanation
+
+
+NO_ADMISSIONS: Final[Mapping[int, Admission]] = {}
+NO_LISTS: Final[frozenset[int]] = frozenset()
+
+
+def compile_snapshot(snapshot: Snapshot) -> Compiled:
+    """Make a snapshot answer checks.
+
+    Everything is validated now, so a poisoned snapshot is refused as a whole; the code of a flag
+    is made at its first check (about a millisecond), so that swapping snapshots never holds the
+    process. `Compiled.warm` makes it ahead of time.
+
+    Raises:
+        RuleError: a rule cannot be read; the path says where.
+        SnapshotError: the snapshot contradicts itself; the path says where.
+    """
+    try:
+        return Compiled(snapshot)
+    except HuiduError:
+        raise
+    except Exception as error:  # a struct that was never checked against its types
+        raise SnapshotError(f"expected a snapshot of the right types: {error!r}") from error
+
+
+class Compiled:
+    """One snapshot, ready. Safe to share between threads; swap the reference to publish.
+
+    Attributes:
+        snapshot: what was compiled.
+    """
+
+    __slots__ = (
+        "_attributes",
+        "_bare",
+        "_bare_checks",
+        "_flags",
+        "_full",
+        "_full_checks",
+        "_reader",
+        "snapshot",
+    )
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        soundness.check_attributes(snapshot.attributes)
+        self._attributes = {each.name: each for each in snapshot.attributes}
+        soundness.check_cohorts(snapshot.cohorts)
+        self._reader = Reader(self._attributes, {each.key: each for each in snapshot.cohorts})
+        for cohort in snapshot.cohorts:
+            self._reader.cohort(cohort.key)
+        soundness.check_flags(snapshot.flags, self._attributes)
+        self._flags = {each.key: each for each in snapshot.flags}
+        for flag in snapshot.flags:
+            self.plan(flag.key)  # refuses what cannot be compiled; made again when it is
+        self._full = _Checks(self, bare=False)
+        self._bare = _Checks(self, bare=True)
+        self._full_checks, self._bare_checks = self._full.by_key, self._bare.by_key
+
+    def evaluate(
+        self,
+        flag_key: str,
+        key: str,
+        attributes: Mapping[str, Any],
+        admissions: Mapping[int, Admission] | None = None,
+        lists: frozenset[int] | None = None,
+    ) -> Answer:
+        """The check without a `User`: the shortest way to an answer. Never raises.
+
+        Args:
+            flag_key: the flag asked for.
+            key: the targeting key.
+            attributes: by name, best a plain dictionary; what is missing is unknown.
+            admissions: by rollout slot, as in `User`; None: nothing is remembered.
+            lists: numbers of the big lists that hold the user; None: none does.
+        """
+        try:
+            if admissions or lists:
+                check = self._full_checks[flag_key]
+                return check(key, attributes, admissions or NO_ADMISSIONS, lists or NO_LISTS)
+            return self._bare_checks[flag_key](key, attributes)
+        except Exception:
+            return self._without_answer(flag_key)
+
+    def check(self, flag_key: str, user: User) -> Answer:
+        """What the flag answers this user. Never raises."""
+        try:
+            if user.admissions or user.lists:
+                check = self._full_checks[flag_key]
+                return check(user.key, user.attributes, user.admissions, user.lists)
+            return self._bare_checks[flag_key](user.key, user.attributes)
+        except Exception:
+            return self._without_answer(flag_key)
+
+    def _without_answer(self, flag_key: str) -> Answer:
+        try:
+            if flag_key not in self._flags:
+                return answers.unknown_flag(flag_key)
+            return answers.failed(flag_key, self._flags[flag_key])
+        except Exception:  # not even a key: it cannot be looked up
+            return answers.failed(str(type(flag_key)), None)
+
+    @property
+    def flags(self) -> Mapping[str, Flag]:
+        """The flags by key."""
+        return self._flags
+
+    def plan(self, flag_key: str) -> Plan:
+        """A flag made ready; the check and the explanation are both made from it."""
+        return plan_of(self._flags[flag_key], self._reader, self._attributes)
+
+    def explain(self, flag_key: str, user: User) -> Explanation:
+        """Every step of a check, not only up to the first refusal. Never raises."""
+        from huidu.engine.explain import explain
+
+        return explain(self, flag_key, user)
+
+    def warm(self, flag_keys: Iterable[str] | None = None) -> None:
+        """Make the code of these flags (of all, if none are named) before they are asked."""
+        for key in self._flags if flag_keys is None else flag_keys:
+            self._full.made(key)
+            self._bare.made(key)
+
+
+class _Checks:
+    """The checks of all flags; each is a stand-in until it is first called.
+
+    `by_key` is a plain dictionary, not a subclass: the interpreter has a shortcut for those.
+    """
+
+    __slots__ = ("_compiled", "_is_bare", "by_key")
+
+    def __init__(self, compiled: Compiled, *, bare: bool) -> None:
+        self._compiled = compiled
+        self._is_bare = bare
+        self.by_key: dict[str, Check] = {
+            key: partial(self._first_call, key) for key in compiled.flags
+        }
+
+    def made(self, flag_key: str) -> Check:
+        """The flag's own function."""
+        check = self.by_key[flag_key]
+        if isinstance(check, partial):
+            # Two threads may both compile; they make the same function, and either may stay.
+            plan = self._compiled.plan(flag_key)
+            check = compile_flag(plan, self.by_key, bare=self._is_bare)
+            self.by_key[flag_key] = check
+        return check
+
+    def _first_call(self, flag_key: str, *arguments: Any) -> Answer:
+        return self.made(flag_key)(*arguments)

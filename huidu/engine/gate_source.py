@@ -1,0 +1,200 @@
+"""Writes the first part of a flag's check: identity, lists, prerequisites, exclusion, gates."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from huidu import reasons
+from huidu.engine.answers import Answers
+from huidu.engine.nodes import FALSE, TRUE, both, either
+from huidu.engine.plan import GatePlan, Plan, RegionTable, StagePlan
+from huidu.engine.writer import ARGUMENTS, BARE_ARGUMENTS, Check, Writer
+from huidu.model import FULL_THRESHOLD
+
+
+class GateWriter:
+    """Writes what a user must get past before any stage is asked."""
+
+    def __init__(self, plan: Plan, checks: Mapping[str, Check], *, bare: bool) -> None:
+        self.plan = plan
+        self.flag = plan.flag
+        self.checks = checks
+        self.bare = bare
+        self.answers = Answers(plan.flag)
+        self.out = Writer(BARE_ARGUMENTS if bare else ARGUMENTS)
+        self.has_allow_list = self._listed(self.flag.allow_list, self.flag.allow_lists) != FALSE
+        sticky = self.flag.rollout is not None and self.flag.rollout.sticky
+        self.remembers = sticky and not bare
+        self._has_bucket = False
+        self._weights: dict[int, str | None] = {}
+        self._tables: list[tuple[str, RegionTable]] = []
+
+    # -- answers
+
+    def _hidden(self, why: str, reason: str = reasons.TARGETING_MATCH) -> str:
+        return self.out.constant(self.answers.hidden(why, reason))
+
+    def _return_hidden(self, why: str, reason: str) -> None:
+        self.out.line(f"return {self._hidden(why, reason)}")
+
+    def _refuse(self, condition: str, why: str, reason: str = reasons.TARGETING_MATCH) -> None:
+        if condition != FALSE:
+            self.out.line(f"if {condition}: return {self._hidden(why, reason)}")
+
+    # -- before the gates
+
+    def _identity(self) -> None:
+        missing = self._hidden(reasons.IDENTITY_MISSING, reasons.ERROR)
+        self.out.line(
+            "if type(key) is not str or not key:",
+            "    key = text(key)",
+            f"    if not key: return {missing}",
+        )
+
+    def _block_list(self) -> None:
+        self._refuse(
+            self._listed(self.flag.block_list, self.flag.block_lists), reasons.BLOCKED_LIST
+        )
+
+    def _allow_list(self) -> None:
+        if self.has_allow_list:
+            self.out.line(f"allowed = {self._listed(self.flag.allow_list, self.flag.allow_lists)}")
+
+    def _listed(self, names: frozenset[str], numbers: list[int]) -> str:
+        """Source that is true when the user is on one of the lists."""
+        named = f"key in {self.out.constant(names)}" if names else FALSE
+        if not numbers or self.bare:
+            return named
+        return either(named, f"not {self.out.constant(frozenset(numbers))}.isdisjoint(lists)")
+
+    def _prerequisites(self) -> None:
+        for needed in self.flag.prerequisites:
+            # Looked up when asked: the other flag may be compiled later, or already.
+            other = f"{self.out.constant(self.checks)}[{self.out.constant(needed.flag)}]"
+            self.out.line(f"other = {other}({self.out.arguments})")
+            variant = FALSE
+            if needed.variants:
+                variant = f"other.variant not in {self.out.constant(frozenset(needed.variants))}"
+            self._refuse(either("not other.visible", variant), needed.why)
+
+    def _exclusion(self) -> None:
+        exclusion = self.flag.exclusion
+        if exclusion is None:
+            return
+        low, high = self.plan.exclusion_from, self.plan.exclusion_to
+        if low == 0 and high == FULL_THRESHOLD:
+            return
+        self.out.bucket("slice", self.plan.exclusion_seed)
+        low_name, high_name = self.out.constant(low), self.out.constant(high)
+        self._refuse(f"not {low_name} <= slice < {high_name}", exclusion.why, reasons.SPLIT)
+
+    def _remember(self) -> None:
+        """What the platform remembers: `admitted`, and the `weight` frozen at the draw."""
+        if not self.remembers:
+            return
+        assert self.flag.rollout is not None
+        slot = self.out.constant(self.flag.rollout.slot)
+        self.out.line(
+            "admitted = False",
+            "weight = 1",
+            "if admissions:",
+            f"    admission = admissions.get({slot})",
+            "    if admission is not None:",
+            "        admitted = admission.admitted",
+            "        weight = admission.weight or 1",
+        )
+
+    # -- gates
+
+    def _excuses(self, gate: GatePlan) -> str:
+        """Source that is true when the user must pass the gate at all."""
+        kept = "not admitted" if gate.gate.keeps_shown and self.remembers else TRUE
+        allowed = "not allowed" if not gate.gate.absolute and self.has_allow_list else TRUE
+        return both(kept, allowed)
+
+    def _rule_gate(self, gate: GatePlan) -> None:
+        assert gate.rule is not None
+        passes = gate.rule.source(True, self.out)
+        if passes == TRUE:
+            return
+        fails = gate.rule.source(False, self.out)
+        self.out.line(f"if {both(self._excuses(gate), f'not ({passes})')}:")
+        self.out.line(f"    {self._refusal(fails, gate.gate.why, gate.gate.unknown_why)}")
+
+    def _refusal(self, fails: str, why: str, unknown_why: str) -> str:
+        refused, unknown = self._hidden(why), self._hidden(unknown_why)
+        return (
+            f"return {refused}"
+            if refused == unknown
+            else (f"return {refused} if {fails} else {unknown}")
+        )
+
+    def _region_gate(self, gate: GatePlan, table: RegionTable) -> None:
+        assert self.plan.region is not None
+        region = self.out.variable(self.plan.region)
+        name = f"r{len(self._tables)}"
+        self._tables.append((name, table))
+        self.out.line(f"{name} = {self.out.constant(table)}[{region}]")
+        excuses = self._excuses(gate)
+        self._refuse(both(excuses, f"{name} is None"), gate.gate.unknown_why)
+        if table.closed:
+            closed = f"{name} < {self.out.constant(table.closed)}"
+            self._refuse(both(excuses, closed), gate.gate.why)
+        if table.has_ceilings and self.plan.rollout_seed is not None:
+            self._need_bucket(self.plan.rollout_seed)
+            weight = self._weight(self.plan.stages[0] if self.plan.stages else None)
+            limit = f"{self.out.constant(table.limits)}[{name}]"
+            above = f"u >= {limit}"
+            if weight is not None:
+                above = both(above, f"({weight} == 1 or u >= {limit} * {weight})")
+            self._refuse(both(excuses, above), reasons.REGION_CEILING)
+
+    # -- draws
+
+    def _need_bucket(self, seed: int) -> None:
+        if not self._has_bucket:
+            self._has_bucket = True
+            self.out.bucket("u", seed)
+
+    def _weight(self, stage: StagePlan | None) -> str | None:
+        """Name of the variable that holds the user's weight; None where everybody weighs 1."""
+        if self.remembers:
+            return "weight"
+        if stage is None or not stage.weights:
+            return None
+        if id(stage) not in self._weights:
+            name = f"w{len(self._weights)}"
+            tests = [
+                (rule.source(True, self.out), self.out.constant(weight))
+                for rule, weight in stage.weights
+            ]
+            self._choose(name, tests, self.out.constant(1))
+            self._weights[id(stage)] = name
+        return self._weights[id(stage)]
+
+    def _choose(self, name: str, tests: list[tuple[str, str]], otherwise: str) -> None:
+        """Set a variable to the first choice whose test holds."""
+        self.out.line(f"{name} = {otherwise}")
+        # Written last first, so that no choice nests in another: a flag may have many.
+        if len(tests) == 1:
+            self.out.line(f"if {tests[0][0]}: {name} = {tests[0][1]}")
+            return
+        self.out.line("while True:")
+        for test, choice in tests:
+            self.out.line(f"    if {test}:", f"        {name} = {choice}", "        break")
+        self.out.line("    break")
+
+    def _drawn(self, stage: StagePlan) -> str:
+        """Source that is true when the draw of the stage takes the user."""
+        threshold = stage.stage.threshold
+        if threshold <= 0:
+            return FALSE
+        if threshold >= FULL_THRESHOLD:
+            return TRUE
+        assert self.plan.rollout_seed is not None
+        weight = self._weight(stage)
+        self._need_bucket(self.plan.rollout_seed)
+        limit = self.out.constant(threshold)
+        if weight is None:
+            return f"u < {limit}"
+        return f"(u < {limit} or {weight} > 1 and u < {limit} * {weight})"

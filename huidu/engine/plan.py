@@ -1,0 +1,198 @@
+"""A flag made ready: rules read, shares turned into thresholds, salts into seeds.
+
+Both readers of a plan, the compiled check and *explain*, take every number from here.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from huidu.engine import bucketing, values
+from huidu.engine.answers import is_killed, open_stages
+from huidu.engine.nodes import REGION_MEMO_LIMIT, Node
+from huidu.engine.rules import Reader
+from huidu.engine.values import Memo
+from huidu.model import (
+    FULL_THRESHOLD,
+    Attribute,
+    Flag,
+    Gate,
+    RegionClass,
+    RegionPolicy,
+    RolloutStatus,
+    Stage,
+    Tier,
+)
+
+REGION_ATTRIBUTE = "region"
+"""The attribute region gates look at."""
+
+
+class Opening(enum.Enum):
+    """Whether a flag's stages admit anybody at all."""
+
+    OPEN = "open"
+    NOT_STARTED = "not_started"
+    ROLLED_BACK = "rolled_back"
+    KILLED = "killed"
+
+
+class RegionTable(Memo[int | None]):
+    """By region code: index of its class; None for what is not a region code.
+
+    `classes` are sorted closed ones first, so "closed" is one comparison with `closed`.
+    """
+
+    __slots__ = ("classes", "closed", "default", "limits", "regions")
+
+    def __init__(self, policy: RegionPolicy) -> None:
+        super().__init__(self._class_of, REGION_MEMO_LIMIT)
+        self.classes: list[RegionClass] = sorted(
+            policy.classes, key=lambda each: each.ceiling_ppm > 0
+        )
+        self.closed = sum(each.ceiling_ppm == 0 for each in self.classes)
+        self.limits = tuple(bucketing.threshold_of(each.ceiling_ppm) for each in self.classes)
+        index = {each.key: position for position, each in enumerate(self.classes)}
+        self.regions: dict[str, int] = {code: index[key] for code, key in policy.regions.items()}
+        self.default = index[policy.default]
+
+    @property
+    def has_ceilings(self) -> bool:
+        """Whether some class is neither closed nor open to all."""
+        return any(0 < limit < FULL_THRESHOLD for limit in self.limits)
+
+    def payload(self, region_class: int | None) -> dict[str, Any]:
+        """What the class adds to an answer.
+
+        A user who keeps the product although the region is not known gets the default class's.
+        """
+        return self.classes[self.default if region_class is None else region_class].payload
+
+    def _class_of(self, region: Any) -> int | None:
+        code = values.region_code(region)
+        if code is None:
+            return None
+        for each in values.region_and_parents(code):
+            if each in self.regions:
+                return self.regions[each]
+        return self.default
+
+
+class GatePlan(msgspec.Struct, frozen=True):
+    """A gate with its rule read or its regions tabled; exactly one of them is set."""
+
+    gate: Gate
+    rule: Node | None
+    regions: RegionTable | None
+
+
+class StagePlan(msgspec.Struct, frozen=True):
+    """An open stage. `weights` is empty in a sticky rollout, where admissions remember them."""
+
+    stage: Stage
+    audience: Node
+    weights: tuple[tuple[Node, int], ...]
+
+    def covers(self, older: StagePlan) -> bool:
+        """Whether everybody the older stage admits is admitted here too, and so before it."""
+        return (
+            self.stage.audience in ({}, older.stage.audience)
+            and self.stage.threshold >= older.stage.threshold
+            and (self.stage.threshold >= FULL_THRESHOLD or self.weights == older.weights)
+        )
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """Everything a check of one flag needs, in the order of `huidu.model.Flag`.
+
+    `stages` are the open ones, newest first: the first is the current stage.
+    """
+
+    flag: Flag
+    opening: Opening
+    region: Attribute | None
+    gates: tuple[GatePlan, ...]
+    stages: tuple[StagePlan, ...]
+    tiers: tuple[tuple[Node, Tier], ...]
+    rollout_seed: int | None
+    variant_seed: int
+    variant_limits: tuple[int, ...]
+    exclusion_seed: int
+    exclusion_from: int
+    exclusion_to: int
+
+
+def plan_of(flag: Flag, reader: Reader, attributes: Mapping[str, Attribute]) -> Plan:
+    """Make a sound flag ready; see `huidu.engine.soundness` for what is sound.
+
+    Raises:
+        RuleError: one of its rules is wrong.
+    """
+    at = f"flag {flag.key}, "
+    gates = tuple(
+        GatePlan(
+            gate,
+            None if gate.rule is None else reader.read(gate.rule, f"{at}gates[{index}].rule"),
+            None if gate.region is None else RegionTable(gate.region),
+        )
+        for index, gate in enumerate(flag.gates)
+    )
+    tiers = tuple(
+        (reader.read(tier.rule, f"{at}tiers[{index}].rule"), tier)
+        for index, tier in enumerate(flag.tiers)
+    )
+    running, total = [], 0
+    for variant in flag.variants:
+        total += variant.share_ppm
+        running.append(bucketing.threshold_of(total))
+    exclusion = flag.exclusion
+    return Plan(
+        flag=flag,
+        opening=_opening(flag),
+        region=attributes.get(REGION_ATTRIBUTE),
+        gates=gates,
+        stages=_open_stages(flag, reader, at),
+        tiers=tiers,
+        rollout_seed=bucketing.seed_of(flag.rollout.salt) if flag.rollout else None,
+        variant_seed=bucketing.seed_of(bucketing.variants_salt(flag.salt, flag.key)),
+        variant_limits=tuple(running),
+        exclusion_seed=bucketing.seed_of(bucketing.exclusion_salt(exclusion.salt))
+        if exclusion
+        else 0,
+        exclusion_from=bucketing.threshold_of(exclusion.from_ppm) if exclusion else 0,
+        exclusion_to=bucketing.threshold_of(exclusion.to_ppm) if exclusion else FULL_THRESHOLD,
+    )
+
+
+def _opening(flag: Flag) -> Opening:
+    if is_killed(flag):
+        return Opening.KILLED
+    if flag.rollout is not None and flag.rollout.status is RolloutStatus.ROLLED_BACK:
+        return Opening.ROLLED_BACK
+    return Opening.OPEN if open_stages(flag) else Opening.NOT_STARTED
+
+
+def _open_stages(flag: Flag, reader: Reader, at: str) -> tuple[StagePlan, ...]:
+    """All stages' rules are read, so that a fault in a later stage shows now; the open are kept."""
+    rollout = flag.rollout
+    if rollout is None:
+        return ()
+    plans = []
+    for index, stage in enumerate(rollout.stages):
+        where = f"{at}rollout.stages[{index}]"
+        weights = tuple(
+            (reader.read(each.rule, f"{where}.weights[{position}].rule"), each.weight)
+            for position, each in enumerate(stage.weights)
+        )
+        plans.append(
+            StagePlan(
+                stage,
+                reader.read(stage.audience, f"{where}.audience"),
+                () if rollout.sticky else weights,
+            )
+        )
+    return tuple(reversed(plans[: len(open_stages(flag))]))

@@ -1,0 +1,113 @@
+"""Collects the source of one check and turns it into a function.
+
+The source is put together from fixed pieces only. Whatever comes from a snapshot (names, texts,
+numbers, sets, answers) is an object in the function's own namespace, which has no builtins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from xxhash import xxh3_64_intdigest
+
+from huidu.engine import values
+from huidu.model import Answer, Attribute, AttributeType
+
+Check = Callable[..., Answer]
+"""One flag's check; its arguments are `ARGUMENTS` or `BARE_ARGUMENTS`."""
+
+ARGUMENTS: Final = "key, attributes, admissions, lists"
+BARE_ARGUMENTS: Final = "key, attributes"
+"""For users without admissions and lists, whose check has nothing to remember."""
+
+_POOLED: Final = (str, int, float, tuple, frozenset)
+
+_LOAD: Final[dict[AttributeType, str]] = {
+    AttributeType.INTEGER: "if type({v}) is not int: {v} = whole({v})",
+    # The difference is not 0.0 for infinity and NaN, which are no numbers.
+    AttributeType.NUMBER: "if type({v}) is not float or {v} - {v}: {v} = number({v})",
+    AttributeType.STRING: "if type({v}) is not str: {v} = text({v})",
+    AttributeType.REGION: "if type({v}) is not str: {v} = text({v})",
+    AttributeType.DATE: "{v} = DAYS[{v}] if type({v}) is str else day_of({v})",
+    AttributeType.SEM_VER: "{v} = VERSIONS[{v}] if type({v}) is str else version_of({v})",
+    AttributeType.STRINGS: "{v} = strings({v})",
+}
+
+_TOOLS: Final[dict[str, Any]] = {
+    "__builtins__": {},
+    "type": type,
+    "int": int,
+    "float": float,
+    "str": str,
+    "whole": values.whole,
+    "number": values.number,
+    "text": values.text,
+    "strings": values.strings,
+    "day_of": values.day_of,
+    "version_of": values.version_of,
+    "DAYS": values.DAYS,
+    "VERSIONS": values.VERSIONS,
+    "hash64": xxh3_64_intdigest,
+    "KeyError": KeyError,
+    "UnicodeEncodeError": UnicodeEncodeError,
+}
+
+
+class Writer:
+    """Collects the lines of one function and the objects they name. Is a `nodes.Scope`."""
+
+    def __init__(self, arguments: str) -> None:
+        self.arguments = arguments
+        self.lines = [f"def check({arguments}):"]
+        self.named: dict[str, Any] = {}
+        self._names: dict[Any, str] = {}
+        self._loaded: dict[str, str] = {}
+        self._has_raw = False
+
+    def line(self, *lines: str) -> None:
+        self.lines.extend(f"    {line}" for line in lines)
+
+    def constant(self, value: Any) -> str:
+        pooled = isinstance(value, _POOLED)
+        identity = (type(value), value) if pooled else ("object", id(value))
+        if identity not in self._names:
+            name = f"c{len(self.named)}"
+            self._names[identity] = name
+            self.named[name] = value  # also keeps the object, and so its id, alive
+        return self._names[identity]
+
+    def variable(self, attribute: Attribute) -> str:
+        if attribute.name not in self._loaded:
+            name = f"a{len(self._loaded)}"
+            self._loaded[attribute.name] = name
+            # Costs nothing while the attribute is there, and `get` would cost its call.
+            self.line(
+                f"try: {name} = attributes[{self.constant(attribute.name)}]",
+                f"except KeyError: {name} = None",
+            )
+            if attribute.type in _LOAD:
+                self.line(_LOAD[attribute.type].format(v=name))
+        return self._loaded[attribute.name]
+
+    def bucket(self, name: str, seed: int) -> None:
+        """Let the variable hold the user's place on the line of a seed; see `bucketing`."""
+        if not self._has_raw:
+            self._has_raw = True
+            self.line(
+                "try: raw = key.encode()",
+                "except UnicodeEncodeError: raw = key.encode('utf-8', 'surrogatepass')",
+            )
+        self.line(f"{name} = hash64(raw, {self.constant(seed)})")
+
+    def function(self) -> Check:
+        namespace = {
+            name: tool
+            for name, tool in _TOOLS.items()
+            if name == "__builtins__" or any(name in line for line in self.lines)
+        }
+        namespace.update(self.named)
+        code = compile("\n".join(self.lines), "<huidu check>", "exec", dont_inherit=True)
+        exec(code, namespace)  # noqa: S102 (our own pieces; see the module's head)
+        check: Check = namespace.pop("check")
+        return check
