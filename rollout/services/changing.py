@@ -10,9 +10,9 @@ contradicts anything else is refused here, before the commit, with a sentence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from django.core.exceptions import ValidationError
 from django.db import models, transaction
@@ -27,7 +27,7 @@ from rollout.services.audit import Actor
 Row = TypeVar("Row", bound=models.Model)
 
 
-class ApprovalNeeded(StateError):
+class ApprovalNeededError(StateError):
     """The step needs a second person; see `rollout.services.changes`."""
 
     code = "approval.needed"
@@ -149,11 +149,41 @@ def require_second_person(flag: Flag, by: Actor, approved_by: Actor | None, step
     """Refuse unless another person approved the step, where the flag asks for it.
 
     Raises:
-        ApprovalNeeded: nobody else approved it yet.
+        ApprovalNeededError: nobody else approved it yet.
     """
     if approved_by is not None and approved_by.person != by.person:
         return
-    raise ApprovalNeeded(
+    raise ApprovalNeededError(
         f"{step} of {flag.key} needs a second person: file a change request and let somebody "
         f"other than {by.person} approve it"
     )
+
+
+def only(values: Mapping[str, Any], allowed: frozenset[str]) -> None:
+    """Refuse names that a caller may not set.
+
+    Raises:
+        InputError: names the first one, and what would be right.
+    """
+    for name in values:
+        if name not in allowed:
+            raise InputError(
+                f"expected one of {', '.join(sorted(allowed))}, got {name[:60]!r}", path=name[:60]
+            )
+
+
+def users(value: Any, path: str, *, most: int = 10_000) -> None:
+    """Refuse what is not a short list of user ids.
+
+    Raises:
+        InputError: names the entry.
+    """
+    if not isinstance(value, list):
+        raise InputError("expected a list of user ids", path=path)
+    if len(value) > most:
+        raise InputError(
+            f"expected at most {most:,} users, got {len(value):,}: use a user list", path=path
+        )
+    for index, user in enumerate(value):
+        if not isinstance(user, str) or not user or "\0" in user or len(user) > 256:
+            raise InputError("expected a user's id of 1 to 256 characters", path=f"{path}[{index}]")

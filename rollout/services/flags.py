@@ -10,7 +10,7 @@ from django.db import transaction
 from django.utils import timezone
 
 from cohorts.models import UserList
-from huidu.errors import InputError, StateError
+from huidu.errors import StateError
 from rollout.models import Flag, Rollout, Snapshot
 from rollout.services import audit, outbox, publishing
 from rollout.services.audit import Actor
@@ -18,7 +18,9 @@ from rollout.services.changing import (
     changing,
     grow_version,
     needs_second_person,
+    only,
     require_second_person,
+    users,
 )
 
 EDITABLE: Final = frozenset(
@@ -49,9 +51,6 @@ EDITABLE: Final = frozenset(
 HARMLESS: Final = frozenset({"label_zh", "label_en", "description", "owner", "block_users"})
 """Fields one person may change on a live flag: they show the product to nobody new."""
 
-MAX_LISTED: Final = 10_000
-"""Longest allow or block list inside a flag; longer ones are user lists."""
-
 
 @dataclass(frozen=True)
 class Killed:
@@ -77,8 +76,9 @@ def create(environment: str, key: str, *, by: Actor, reason: str = "", **values:
         InputError: a field is wrong, or the key is taken.
         SnapshotError: variants or prerequisites contradict each other.
     """
-    _only_editable(values)
-    _check_lists(values)
+    only(values, EDITABLE)
+    for name in ("allow_users", "block_users"):
+        users(values.get(name, []), name)
     row = Flag(environment=environment, key=key, **values)
     with changing(
         row,
@@ -105,11 +105,12 @@ def update(
     """Change a flag's fields (`EDITABLE`) and its user lists.
 
     Raises:
-        ApprovalNeeded: the flag is live and asks for two people (labels and blocks excepted).
+        ApprovalNeededError: the flag is live and asks for two people (labels and blocks excepted).
         InputError, SnapshotError: as `create`.
     """
-    _only_editable(values)
-    _check_lists(values)
+    only(values, EDITABLE)
+    for name in ("allow_users", "block_users"):
+        users(values.get(name, []), name)
     risky = allow_lists is not None or any(
         getattr(flag, name) != value and name not in HARMLESS for name, value in values.items()
     )
@@ -180,7 +181,7 @@ def resume(flag: Flag, *, by: Actor, reason: str, approved_by: Actor | None = No
 
     Raises:
         StateError: the flag is not killed.
-        ApprovalNeeded: the flag asks for two people.
+        ApprovalNeededError: the flag asks for two people.
     """
     reason = audit.clean_reason(reason)
     if flag.four_eyes:
@@ -231,24 +232,3 @@ def archive(flag: Flag, *, by: Actor, reason: str) -> Flag:
     ) as row:
         row.archived_at = timezone.now()
     return row
-
-
-def _only_editable(values: Mapping[str, Any]) -> None:
-    for name in values:
-        if name not in EDITABLE:
-            raise InputError(
-                f"expected one of {', '.join(sorted(EDITABLE))}, got {name[:60]!r}", path=name[:60]
-            )
-
-
-def _check_lists(values: Mapping[str, Any]) -> None:
-    for name in ("allow_users", "block_users"):
-        listed = values.get(name, [])
-        if len(listed) > MAX_LISTED:
-            raise InputError(
-                f"expected at most {MAX_LISTED:,} users, got {len(listed):,}: use a user list",
-                path=name,
-            )
-        for index, user in enumerate(listed):
-            if not isinstance(user, str) or not user or "\0" in user:
-                raise InputError("expected a user's id", path=f"{name}[{index}]")
