@@ -1,0 +1,48 @@
+"""A place in the order in which a connection's answers leave."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from edge.http import headless
+
+if TYPE_CHECKING:
+    from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+    from edge.protocol import HuiduProtocol
+
+
+class Exchange:
+    """One response to be. `ready` is the whole of it, once there is one."""
+
+    __slots__ = ("bodiless", "closes", "connection", "ready")
+
+    def __init__(
+        self, connection: HuiduProtocol, ready: bytes | None = None, *, closes: bool = False
+    ) -> None:
+        self.connection = connection
+        self.ready = ready
+        self.closes = closes
+        self.bodiless = False
+
+    def finish(self, response: bytes) -> None:
+        """Set the response; it leaves as soon as all before it have left."""
+        self.ready = headless(response) if self.bodiless else response
+        queue = self.connection.queue
+        if queue and queue[0] is self:
+            self.connection.flush()
+
+    def sent(self) -> None:
+        """Called when the response was written."""
+
+
+class Handed(Exchange):
+    """A request for the ASGI application behind, which writes its response itself."""
+
+    __slots__ = ("app", "cycle", "started")
+
+    def __init__(self, connection: HuiduProtocol, cycle: RequestResponseCycle, app: Any) -> None:
+        super().__init__(connection)
+        self.cycle = cycle
+        self.app = app
+        self.started = False

@@ -1,0 +1,124 @@
+"""What a request asks for: its route and the few headers that matter, read once per distinct text.
+
+A client repeats the same header block on every request of a connection, so what was concluded from
+one is remembered by its bytes (see `edge.protocol`).
+"""
+
+from __future__ import annotations
+
+import enum
+import re
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+import msgspec
+
+from edge.state import State
+from huidu.wire.access import Key
+
+OFREP: Final = b"/ofrep/v1/evaluate/flags"
+VISIBILITY: Final = b"/api/v1/flags/"
+STREAM: Final = b"/events/v1/stream"
+
+Headers = list[tuple[bytes, bytes]]
+
+
+class Kind(enum.Enum):
+    """What the check server answers by itself."""
+
+    SINGLE = "single"
+    BULK = "bulk"
+    VISIBILITY = "visibility"
+    STREAM = "stream"
+
+
+METHODS: Final = {
+    Kind.SINGLE: (b"POST",),
+    Kind.BULK: (b"POST",),
+    Kind.VISIBILITY: (b"GET", b"HEAD"),
+    Kind.STREAM: (b"GET",),
+}
+
+
+class Route(msgspec.Struct, frozen=True):
+    """Where a request goes. `flag` and `user` are None where the path's text cannot be one."""
+
+    kind: Kind
+    flag: str | None = ""
+    user: str | None = ""
+    query: bytes = b""
+
+
+def route_of(target: bytes) -> Route | None:
+    """The route of a request target, or None when it is for the application behind."""
+    path, _, query = target.partition(b"?")
+    if path.startswith(OFREP):
+        rest = path[len(OFREP) :]
+        if not rest:
+            return Route(Kind.BULK, query=query)
+        if rest[:1] == b"/" and b"/" not in rest[1:]:
+            return Route(Kind.SINGLE, flag=text_of(rest[1:]))
+    elif path.startswith(VISIBILITY):
+        parts = path[len(VISIBILITY) :].split(b"/")
+        if len(parts) == 3 and parts[1] == b"users":
+            return Route(Kind.VISIBILITY, flag=text_of(parts[0]), user=text_of(parts[2]))
+    elif path == STREAM:
+        return Route(Kind.STREAM, query=query)
+    return None
+
+
+def text_of(part: bytes) -> str | None:
+    """A path segment's text; None when it is not UTF-8 or holds control characters."""
+    try:
+        text = unquote_to_bytes(part).decode()
+    except UnicodeDecodeError:
+        return None
+    return None if _CONTROL.search(text) else text
+
+
+_CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
+
+
+class Head:
+    """What the headers of a request said.
+
+    `key` is the live key the caller showed; `named` tells "no key" from "no such key".
+    """
+
+    __slots__ = (
+        "generation",
+        "if_none_match",
+        "keep_alive",
+        "key",
+        "last_event",
+        "length",
+        "named",
+    )
+
+    def __init__(self, state: State, headers: Headers, *, keep_alive: bool) -> None:
+        self.generation = state.generation
+        self.keep_alive = keep_alive
+        self.length = 0
+        self.if_none_match = b""
+        self.last_event = b""
+        self.named = False
+        self.key: Key | None = None
+        bearer = other = b""
+        for name, value in headers:
+            if name == b"authorization":
+                scheme, _, token = value.partition(b" ")
+                if scheme.lower() == b"bearer":
+                    bearer = token.strip()
+                self.named = True
+            elif name == b"x-api-key":
+                other = value.strip()
+            elif name == b"content-length":
+                self.length = int(value) if value.isdigit() else 0
+            elif name == b"if-none-match":
+                self.if_none_match = value
+            elif name == b"last-event-id":
+                self.last_event = value
+        token = bearer or other
+        if token:
+            self.named = True
+            self.key = state.key_of(token)

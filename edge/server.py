@@ -1,0 +1,96 @@
+"""The check server's parts, put together; one `Edge` per process."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from edge.exposures import Exposures
+from edge.feed import Feed
+from edge.http import Responses
+from edge.link import address
+from edge.metrics import Metrics
+from edge.profiles import Profiles
+from edge.requests import Head, Route
+from edge.settings import Settings
+from edge.state import MOST_REMEMBERED, State, World
+from edge.stream import Listeners
+from huidu.engine import Compiled
+from huidu.model import Snapshot
+
+if TYPE_CHECKING:
+    from uvicorn.server import ServerState
+
+logger = logging.getLogger("huidu.edge")
+
+TICK_SECONDS: Final = 1.0
+
+
+class Edge:
+    """Everything connections share."""
+
+    def __init__(self, settings: Settings) -> None:
+        where = address(settings.redis_url)
+        self.settings = settings
+        self.state = State(settings)
+        self.metrics = Metrics()
+        self.responses = Responses()
+        self.listeners = Listeners()
+        self.profiles = Profiles(where)
+        self.feed = Feed(settings, where, self.state, self._world, self._published)
+        self.exposures = Exposures(self.feed.control)
+        self.tick = 0
+        """Seconds since the start, for what need not be precise."""
+        self.heads: dict[bytes, Head] = {}
+        self.routes: dict[bytes, Route] = {}
+        self._generation = -1
+        self._server_state: ServerState | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    async def start(self, server_state: ServerState) -> None:
+        """Return once checks can be answered, or once it is clear that they cannot yet."""
+        self._server_state = server_state
+        self.profiles.start()
+        await self.feed.start()
+        self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+
+    async def stop(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self.listeners.close()
+        self.exposures.flush()
+        await asyncio.sleep(0)  # the last exposures leave with this turn of the loop
+        await self.feed.stop()
+        await self.profiles.stop()
+
+    def remember(self, headers: bytes, head: Head) -> None:
+        """Remember what a header block means."""
+        if len(self.heads) >= MOST_REMEMBERED or self._generation != self.state.generation:
+            self._generation = self.state.generation
+            self.heads.clear()
+            self.routes.clear()
+        self.heads[headers] = head
+
+    def remember_route(self, line: bytes, route: Route) -> None:
+        """Remember what a request line means."""
+        if len(self.routes) >= MOST_REMEMBERED:
+            self.routes.clear()
+        self.routes[line] = route
+
+    def _world(self, snapshot: Snapshot, compiled: Compiled, version: str) -> World:
+        return World(snapshot, compiled, version, self.metrics.answers)
+
+    def _published(self, world: World) -> None:
+        self.listeners.published(world)
+
+    def _tick(self) -> None:
+        self.tick += 1
+        self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
+        self.listeners.keys_changed(self.state.keys_by_id)
+        if self._server_state is not None:
+            for connection in list(self._server_state.connections):
+                # A WebSocket's connection is the application's own.
+                close_if_idle = getattr(connection, "close_if_idle", None)
+                if close_if_idle is not None:
+                    close_if_idle(self.tick)
