@@ -157,7 +157,8 @@ class Stage:
 
     def _requests(self, rng: np.random.Generator, rate: np.ndarray) -> np.ndarray:
         n = self.users
-        failing_rate = np.where(self.down[:, None, None], np.maximum(rate, 0.3), rate)
+        # An outage multiplies both arms' rates, so that the true ratio stays the effect's.
+        failing_rate = np.minimum(np.where(self.down[:, None, None], 12.0 * rate, rate), 0.95)
         bad = rng.binomial(n, failing_rate)
         requests = rng.poisson(9.0 * n) + n
         more = rng.negative_binomial(np.maximum(bad, 1), 0.4) * (bad > 0)

@@ -11,7 +11,7 @@ from huidu.errors import EvidenceError
 from huidu.promotion import evidence as ev
 from huidu.promotion import texts
 from huidu.promotion.contract import Evidence, Look, Metric, Missing, Pulse, State
-from huidu.promotion.judge import Finding
+from huidu.promotion.finding import Finding
 from huidu.promotion.plan import CompiledPlan, Guard
 
 SUSPICIOUS = math.log(10.0)

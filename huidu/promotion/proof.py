@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from huidu.promotion import texts
 from huidu.promotion.contract import Forecast, Look, Missing, Proof, State
-from huidu.promotion.judge import Finding
+from huidu.promotion.finding import Finding
 from huidu.promotion.plan import CompiledPlan, Guard
 from huidu.stats.noninferiority import UNREACHABLE, grown, next_bound, spend
 from huidu.stats.power import growth_needed

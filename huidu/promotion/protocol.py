@@ -48,7 +48,8 @@ class Session:
             kind = message.get("type")
             is_look = kind == "look"
             if kind == "start":
-                return self._start(message)
+                self._start(message)
+                return None
             if kind == "look":
                 return self._look(message)
             if kind == "end":

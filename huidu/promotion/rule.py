@@ -29,7 +29,8 @@ from huidu.promotion.contract import (
     Reading,
     State,
 )
-from huidu.promotion.judge import Finding, judge
+from huidu.promotion.finding import Finding
+from huidu.promotion.judge import judge
 from huidu.promotion.plan import CompiledPlan, compiled
 from huidu.stats.sequential import average, guilty
 from huidu.stats.srm import is_broken

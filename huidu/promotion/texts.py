@@ -8,7 +8,7 @@ import msgspec
 
 from huidu.errors import EvidenceError
 from huidu.promotion.contract import Conditions, Forecast, Look, Metric, Missing
-from huidu.promotion.judge import Finding
+from huidu.promotion.finding import Finding
 from huidu.promotion.plan import CompiledPlan, Guard
 from huidu.stats.srm import CHI_SQUARE_LIMIT as CHI_SQUARE_LIMIT
 

@@ -66,14 +66,28 @@ def _density(information: tuple[float, ...], bounds: tuple[float, ...]) -> _Dens
     return _Density(points, (kernel @ before.mass) * weights)
 
 
-def crossing_probability(information: Sequence[float], bounds: Sequence[float]) -> float:
-    """Chance that the last look is the first one whose z reaches its bound, at zero drift."""
+def crossing_probability(
+    information: Sequence[float], bounds: Sequence[float], *, drift: float = 0.0
+) -> float:
+    """Chance that the last look is the first one whose z reaches its bound.
+
+    Args:
+        information, bounds: of all looks so far, information strictly rising.
+        drift: expected score per unit of information; 0 sits exactly at the margin, and z is
+            expected to be drift x sqrt(information).
+    """
     info, limits = tuple(information), tuple(bounds)
     edge = limits[-1] * math.sqrt(info[-1])
     if len(info) == 1:
-        return float(ndtr(-limits[-1]))
+        return float(ndtr(drift * math.sqrt(info[0]) - limits[0]))
     before = _density(info[:-1], limits[:-1])
-    return float(ndtr((before.points - edge) / math.sqrt(info[-1] - info[-2])) @ before.mass)
+    growth = info[-1] - info[-2]
+    passes = ndtr((before.points + drift * growth - edge) / math.sqrt(growth))
+    if drift == 0:
+        return float(passes @ before.mass)
+    # Density under a drift = density without it x likelihood ratio of the Brownian path's end.
+    tilt = np.exp(drift * before.points - 0.5 * drift * drift * info[-2])
+    return float((passes * tilt) @ before.mass)
 
 
 def grown(information: Sequence[float], latest: float) -> float:

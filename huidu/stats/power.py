@@ -1,15 +1,157 @@
-"""Honest planning: what this traffic can prove, and when."""
+"""Honest planning: what this traffic can prove, when, and how small a harm it would catch.
+
+Said before a stage starts, so that nobody waits for a proof that cannot come: 20,000 treated users
+prove a 5 % margin on a 5 % rate in only few harmless stages.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
+
+import numpy as np
+
+from huidu.errors import EvidenceError
+from huidu.stats.noninferiority import crossing_probability, next_bound, spend
+from huidu.stats.sequential import (
+    Floats,
+    count_factors,
+    log_evidence_of_counts,
+    log_evidence_of_mean,
+    treated_probability,
+)
 
 FARTHEST: Final = 10.0
 """Forecasts reach to ten times the evidence so far; beyond it the answer is "never"."""
 
+LIKELY: Final = 0.8
+"""A margin counts as provable if this share of harmless stages proves it by the horizon."""
+
+HOPELESS: Final = 0.05
+"""Below this chance of proof by the horizon the answer is "can never conclude"."""
+
 _QUANTILE_80: Final = 1.2816
 """10 % and 90 % of a standard normal: the range that holds 8 of 10 harmless stages."""
+
+
+@dataclass(frozen=True)
+class Stratum:
+    """A weight class in planning.
+
+    Args:
+        users_per_day: users enrolled a day, both arms.
+        rho: probability that one is treated, in (0, 1).
+        base: control's share of users with the event (counts) or mean amount, > 0.
+        deviation: standard deviation of the amount per user; None for counts.
+    """
+
+    users_per_day: float
+    rho: float
+    base: float
+    deviation: float | None = None
+
+
+@dataclass(frozen=True)
+class Outlook:
+    """What one guard can be expected to do in a stage that changes nothing.
+
+    Args:
+        proven: probability of a proof by the horizon.
+        day_early, day, day_late: planned looks by which 10, 50 and 90 % of harmless stages have
+            their proof; None if that many never do.
+        users: treated users enrolled by the middle one.
+        smallest_margin: margin that `LIKELY` of harmless stages prove by the horizon; None if none
+            up to 1 is provable.
+        smallest_harm: treated-over-control ratio that a typical stage catches within a day; None
+            if none up to twelvefold is.
+        can_conclude: False if a proof by the horizon is all but impossible.
+    """
+
+    proven: float
+    day_early: float | None
+    day: float | None
+    day_late: float | None
+    users: int | None
+    smallest_margin: float | None
+    smallest_harm: float | None
+    can_conclude: bool
+
+    @property
+    def text(self) -> str:
+        """One English sentence for the person who plans the stage."""
+        parts = []
+        if not self.can_conclude:
+            parts.append("this stage can never conclude: its traffic cannot prove the margin")
+        elif self.day is None:
+            parts.append(f"only {self.proven:.0%} of harmless stages prove the margin in time")
+        else:
+            late = "never" if self.day_late is None else f"{self.day_late:g}"
+            parts.append(
+                f"needs about {self.users or 0:,} treated users, day {self.day:g}"
+                f" (8 of 10 harmless stages: day {self.day_early:g} to {late})"
+            )
+        if self.smallest_margin is not None:
+            parts.append(f"smallest margin provable by the horizon {self.smallest_margin:.1%}")
+        if self.smallest_harm is not None:
+            parts.append(f"smallest harm caught within a day x{self.smallest_harm:.2f}")
+        return "; ".join(parts)
+
+
+def outlook(
+    strata: Sequence[Stratum],
+    *,
+    margin: float,
+    increase: bool,
+    minimum_days: float,
+    horizon_days: float,
+    every_days: float = 1.0,
+    alpha_promote: float = 0.05,
+    alpha_rollback: float = 0.05,
+    guards: int = 1,
+) -> Outlook:
+    """What a guard with this margin can prove and catch with this traffic.
+
+    Args:
+        strata: expected traffic and base values.
+        margin: largest acceptable relative change for the worse, > 0 (below 1 for a decrease).
+        increase: True if more is harm.
+        minimum_days, horizon_days, every_days: when planned looks happen.
+        guards: how many guards share the evidence of harm.
+    Raises:
+        EvidenceError: no strata, or numbers outside their ranges.
+    Source:
+        Crossing probabilities by recursive integration under drift (Jennison & Turnbull 2000);
+        the harm test on expected counts, which is its typical, not its certain, delay.
+    """
+    _check(strata, margin, increase, minimum_days, horizon_days, every_days)
+    days = _looks(minimum_days, horizon_days, every_days)
+    bounds = _bounds(days, horizon_days, alpha_promote)
+    first_time = _first_passes(days, bounds, _drift_per_root_day(strata, margin, increase))
+    by_then = np.cumsum(first_time)
+    early, middle, late = (_first_at(days, by_then, share) for share in (0.1, 0.5, 0.9))
+    treated = sum(s.users_per_day * s.rho for s in strata)
+
+    def proven_with(other: float) -> float:
+        drift = _drift_per_root_day(strata, other, increase)
+        return float(_first_passes(days, bounds, drift).sum())
+
+    def caught_with(log_ratio: float) -> float:
+        return _typical_evidence(strata, log_ratio, increase) - math.log(guards / alpha_rollback)
+
+    harm = _least(caught_with, 0.0, 2.5, target=0.0)
+    largest = 1.0 if increase else 0.99
+    return Outlook(
+        proven=min(1.0, float(by_then[-1])),
+        day_early=early,
+        day=middle,
+        day_late=late,
+        users=None if middle is None else round(treated * middle),
+        smallest_margin=_least(proven_with, 1e-4, largest, target=LIKELY),
+        smallest_harm=None if harm is None else math.exp(harm if increase else -harm),
+        can_conclude=bool(by_then[-1] >= HOPELESS),
+    )
 
 
 def growth_needed(
@@ -35,18 +177,130 @@ def growth_needed(
 
 
 def _growth(z: float, drift: float, bound: float, q: float) -> float | None:
-    def short_by(growth: float) -> float:
-        return bound * math.sqrt(growth) - (z + (growth - 1) * drift + q * math.sqrt(growth - 1))
-
-    if short_by(1.0) <= 0:
+    if z >= bound:
         return 1.0
-    low, high = 1.0, FARTHEST
-    if short_by(high) > 0:
+
+    def surplus(growth: float) -> float:
+        late = z + (growth - 1) * drift + q * math.sqrt(growth - 1)
+        return late - bound * math.sqrt(growth)
+
+    return _least(surplus, 1.0, FARTHEST, target=0.0)
+
+
+def _least(
+    value: Callable[[float], float], low: float, high: float, *, target: float
+) -> float | None:
+    """The smallest argument at which a rising function reaches the target, None beyond `high`."""
+    if value(high) < target:
         return None
     for _ in range(40):
         middle = 0.5 * (low + high)
-        if short_by(middle) > 0:
+        if value(middle) < target:
             low = middle
         else:
             high = middle
     return high
+
+
+def _looks(minimum: float, horizon: float, every: float) -> list[float]:
+    days = [minimum + i * every for i in range(int((horizon - minimum) / every + 1e-9) + 1)]
+    if days[-1] < horizon - 1e-9:
+        days.append(horizon)
+    return [day for day in days if day > 0] or [horizon]
+
+
+def _bounds(days: Sequence[float], horizon: float, alpha: float) -> list[float]:
+    bounds: list[float] = []
+    spent = 0.0
+    for i, day in enumerate(days):
+        total = spend(day / horizon, alpha)
+        bounds.append(next_bound(days[:i], bounds, day, total - spent))
+        spent = total
+    return bounds
+
+
+def _drift_per_root_day(strata: Sequence[Stratum], margin: float, increase: bool) -> float:
+    """Expected z of a harmless stage after one day; it grows with the square root of time."""
+    users = np.array([s.users_per_day for s in strata])
+    rho = np.array([s.rho for s in strata])
+    base = np.array([s.base for s in strata])
+    ratio = 1.0 + margin if increase else 1.0 - margin
+    if strata[0].deviation is None:
+        theta = treated_probability(rho, ratio)
+        events = users * base
+        return float(abs(events @ (theta - rho)) / math.sqrt(events @ (theta * (1.0 - theta))))
+    mean, variance = _daily_mean(strata, users, rho, base, ratio)
+    return margin * mean / math.sqrt(variance)
+
+
+def _daily_mean(
+    strata: Sequence[Stratum], users: Floats, rho: Floats, base: Floats, ratio: float
+) -> tuple[float, float]:
+    """Weighted control mean and variance of treated - ratio x control after one day."""
+    squares = np.array([(s.deviation or 0.0) ** 2 for s in strata])
+    weight = users * rho * (1.0 - rho)
+    weight = weight / weight.sum()
+    variance = squares * (1.0 / (users * rho) + ratio * ratio / (users * (1.0 - rho)))
+    return float(weight @ base), float((weight * weight) @ variance)
+
+
+def _typical_evidence(strata: Sequence[Stratum], log_ratio: float, increase: bool) -> float:
+    """Log e-value after one day if counts are as expected under this harm."""
+    users = np.array([s.users_per_day for s in strata])
+    rho = np.array([s.rho for s in strata])
+    base = np.array([s.base for s in strata])
+    ratio = math.exp(log_ratio if increase else -log_ratio)
+    if strata[0].deviation is None:
+        treated = users * rho * np.minimum(base * ratio, 1.0)
+        control = users * (1.0 - rho) * base
+        factors = count_factors(rho, increase=increase)
+        return float(log_evidence_of_counts(treated, control, factors))
+    mean, variance = _daily_mean(strata, users, rho, base, 1.0)
+    return log_evidence_of_mean(mean * (ratio - 1.0), variance, base=mean, increase=increase)
+
+
+def _first_passes(days: Sequence[float], bounds: Sequence[float], drift: float) -> Floats:
+    """Probability that each look is the first to pass, information counted in days."""
+    chances = [
+        crossing_probability(days[: i + 1], bounds[: i + 1], drift=drift) for i in range(len(days))
+    ]
+    return np.array([min(1.0, max(0.0, chance)) for chance in chances], dtype=np.float64)
+
+
+def _first_at(days: Sequence[float], by_then: Floats, share: float) -> float | None:
+    reached = np.nonzero(by_then >= share)[0]
+    return float(days[int(reached[0])]) if reached.size else None
+
+
+def _check(
+    strata: Sequence[Stratum],
+    margin: float,
+    increase: bool,
+    minimum: float,
+    horizon: float,
+    every: float,
+) -> None:
+    if not strata:
+        raise EvidenceError("an outlook needs at least one stratum", path="strata")
+    for i, s in enumerate(strata):
+        good = 0 < s.rho < 1 and 0 < s.users_per_day < math.inf and 0 < s.base < math.inf
+        if not good or (s.deviation is None) != (strata[0].deviation is None):
+            raise EvidenceError(
+                f"expected users_per_day > 0, rho in (0, 1), base > 0, all counts or all means,"
+                f" got {s}",
+                path=f"strata[{i}]",
+            )
+        if s.deviation is None and s.base >= 1:
+            raise EvidenceError(f"expected a share below 1, got {s.base}", path=f"strata[{i}].base")
+        if s.deviation is not None and not s.deviation > 0:
+            raise EvidenceError(
+                f"expected a standard deviation above 0, got {s.deviation}",
+                path=f"strata[{i}].deviation",
+            )
+    if not 0 < margin <= (10 if increase else 0.99):
+        raise EvidenceError(f"expected a relative margin above 0, got {margin}", path="margin")
+    if not (0 <= minimum <= horizon < math.inf and horizon > 0 and every > 0):
+        raise EvidenceError(
+            f"expected 0 <= minimum_days <= horizon_days and every_days > 0,"
+            f" got {minimum}, {horizon}, {every}"
+        )
