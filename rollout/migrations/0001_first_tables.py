@@ -634,9 +634,6 @@ class Migration(migrations.Migration):
             constraint=models.CheckConstraint(condition=models.Q(('approved_by', ''), models.Q(('approved_by', models.F('submitted_by')), _negated=True), _connector='OR'), name='rollout_approved_by_another'),
         ),
         migrations.AddConstraint(
-            model_name='rollout',
-        ),
-        migrations.AddConstraint(
             model_name='metriccell',
             constraint=models.UniqueConstraint(fields=('stage', 'metric', 'arm', 'stratum', 'epoch', 'hour'), name='metric_cell_key'),
         ),

@@ -5,7 +5,15 @@ from rollout.models.audit import AuditEntry
 from rollout.models.changes import ChangeRequest
 from rollout.models.compliance import ComplianceItem
 from rollout.models.decisions import Decision
-from rollout.models.evidence import Arm, Exposure, MetricCell, OutcomeEvent
+from rollout.models.evidence import (
+    Arm,
+    Exposure,
+    Feed,
+    MetricCell,
+    OutcomeEvent,
+    RollupMark,
+    StreamMark,
+)
 from rollout.models.flags import ExclusionGroup, Flag, Tier
 from rollout.models.gates import Gate, RegionAssignment, RegionClass, RegionPolicy
 from rollout.models.guards import Guard, Metric
@@ -21,6 +29,7 @@ __all__ = [
     "Decision",
     "ExclusionGroup",
     "Exposure",
+    "Feed",
     "Flag",
     "Gate",
     "Guard",
@@ -32,8 +41,10 @@ __all__ = [
     "RegionClass",
     "RegionPolicy",
     "Rollout",
+    "RollupMark",
     "Snapshot",
     "Stage",
+    "StreamMark",
     "Tier",
     "Webhook",
 ]

@@ -55,6 +55,16 @@ class Rollout(models.Model):
         default=True,
         help_text=_("Users keep the weight they were drawn with; right for money and credit."),
     )
+    time_scale = models.FloatField(
+        _("clock runs faster by"),
+        default=1.0,
+        help_text=_("1 is real time. Above 1 a demonstration: stays and looks pass faster."),
+    )
+    dry_run = models.BooleanField(
+        _("decides without acting"),
+        default=False,
+        help_text=_("Decisions are recorded, and nobody is promoted or rolled back by them."),
+    )
     created_by = models.CharField(_("created by"), max_length=150, blank=True, default="")
     submitted_by = models.CharField(
         _("submitted by"), max_length=150, blank=True, default="", editable=False
@@ -78,6 +88,10 @@ class Rollout(models.Model):
                 fields=["flag"],
                 name="rollout_one_in_effect",
                 condition=models.Q(status__in=["running", "paused", "completed", "killed"]),
+            ),
+            models.CheckConstraint(
+                name="rollout_time_scale",
+                condition=models.Q(time_scale__gte=1, time_scale__lte=1_000_000),
             ),
             models.CheckConstraint(
                 name="rollout_approved_by_another",
