@@ -62,9 +62,10 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
 class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One step. `why` is the code it refuses with, None unless it does.
 
-    `details` by kind: region gates tell ``region_class`` and ``ceiling_ppm``; exclusion ``group``,
-    ``bucket``, ``from`` and ``to``; prerequisites ``variant`` and ``why`` of the other flag; stages
-    ``audience`` (an outcome), ``drawn``, ``share_ppm`` and ``threshold``; tiers and variants ``payload``.
+    `details` by kind: region gates tell ``region_class``, ``ceiling_ppm`` and ``payload``;
+    exclusion ``group``, ``bucket``, ``from`` and ``to``; prerequisites ``variant`` and ``why`` of
+    the other flag; stages ``audience`` (an outcome), ``drawn``, ``share_ppm`` and ``threshold``;
+    tiers ``payload``; variants ``payload`` and ``bucket``.
     """
 
     kind: StepKind
@@ -78,7 +79,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Drawn(msgspec.Struct, frozen=True, kw_only=True):
-    """The user's place in the current stage's draw: in exactly when ``bucket < threshold * weight``.
+    """The user's place in the current stage's draw: in when ``bucket < threshold * weight``.
 
     `enters_at_ppm` is the smallest share at which the user enters, read between the thresholds of
     the stages drawn so far; the population decides the rest, so it is an estimate.
@@ -113,7 +114,8 @@ def explain(compiled: Compiled, flag_key: str, user: User) -> Explanation:
     """Walk one check to its end. Never raises; see `Compiled.explain`."""
     from huidu.engine.walk import Walk
 
-    answer, steps, draw = answers.unknown_flag(flag_key), [], None
+    answer, draw = answers.unknown_flag(flag_key), None
+    steps: list[Step] = []
     if flag_key in compiled.flags:
         try:
             walk = Walk(compiled, compiled.plan(flag_key), user)

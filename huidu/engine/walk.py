@@ -358,9 +358,9 @@ class Walk:
         limits = self.plan.variant_limits
         variant = next(index for index, limit in enumerate(limits) if place < limit)
         dealt = self.flag.variants[variant]
-        details = {"bucket": place, "payload": dealt.payload}
+        told = {"bucket": place, "payload": dealt.payload}
         self.steps.append(
-            Step(kind=StepKind.VARIANT, key=dealt.key, outcome=Outcome.PASS, details=details)
+            Step(kind=StepKind.VARIANT, key=dealt.key, outcome=Outcome.PASS, details=told)
         )
         return self.answers.shown(stage, variant, payloads + self.classes, why=why, reason=reason)
 

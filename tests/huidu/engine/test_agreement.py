@@ -1,0 +1,74 @@
+"""Check, explanation and reference come to one answer, for every kind of snapshot and user."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from huidu.engine import compile_snapshot
+from huidu.engine.explain import Outcome
+from huidu.model import Snapshot, User
+from huidu.wire import snapshot as wire
+from tests.huidu.engine import reference
+from tests.huidu.engine.strategies import rules, snapshots, users
+from tests.huidu.engine.worlds import gate_on
+
+several_users = st.lists(users(), min_size=1, max_size=4)
+
+
+@settings(max_examples=120, deadline=None)
+@given(snapshots(), several_users)
+def test_a_check_answers_as_the_reference_does(snapshot: Snapshot, asked: list[User]):
+    compiled = compile_snapshot(snapshot)
+    for flag in snapshot.flags:
+        for user in asked:
+            assert compiled.check(flag.key, user) == reference.check(snapshot, flag.key, user)
+
+
+@settings(max_examples=80, deadline=None)
+@given(snapshots(), several_users)
+def test_an_explanation_comes_to_the_answer_of_the_check(snapshot: Snapshot, asked: list[User]):
+    compiled = compile_snapshot(snapshot)
+    for flag in snapshot.flags:
+        for user in asked:
+            told = compiled.explain(flag.key, user)
+            assert told.answer == compiled.check(flag.key, user)
+            if not told.answer.visible:
+                assert told.answer.why in {step.why for step in told.refusals}
+            else:
+                stages = {step.why for step in told.refusals if step.kind != "stage"}
+                assert not stages
+            if told.draw is not None:
+                inside = told.draw.enters_at_ppm <= told.draw.share_ppm
+                assert told.draw.drawn == inside
+
+
+@settings(max_examples=40, deadline=None)
+@given(snapshots(), several_users)
+def test_the_ways_to_ask_agree(snapshot: Snapshot, asked: list[User]):
+    compiled = compile_snapshot(snapshot)
+    travelled = compile_snapshot(wire.decode(wire.encode(snapshot)))
+    for flag in snapshot.flags:
+        for user in asked:
+            answer = compiled.check(flag.key, user)
+            assert answer == compiled.evaluate(
+                flag.key, user.key, user.attributes, user.admissions, user.lists
+            )
+            assert answer == travelled.check(flag.key, user)
+
+
+@settings(max_examples=200, deadline=None)
+@given(rules(), several_users)
+def test_compiled_truth_is_three_valued(rule: dict[str, Any], asked: list[User]):
+    compiled = compile_snapshot(gate_on(rule))
+    for user in asked:
+        if not user.key:
+            continue
+        truth = reference.Rules(gate_on(rule), user).truth(rule)
+        expected = {True: "shown", False: "refused", None: "unknown"}[truth]
+        assert compiled.check("f", user).why == expected
+        (step,) = [s for s in compiled.explain("f", user).steps if s.kind == "gate"]
+        outcome = {True: Outcome.PASS, False: Outcome.FAIL, None: Outcome.UNKNOWN}[truth]
+        assert step.outcome is outcome
