@@ -1,0 +1,103 @@
+"""The packed profile in Redis: where a user's record lies, and the user it makes for a check.
+
+Records lie in hashes of about a hundred users, each under a 48-bit fingerprint of the user id, so
+that Redis keeps them in its compact encoding. Two users of one hash share a fingerprint with a
+chance of 2**-48. The format of a record is told in `huidu.wire.record`.
+"""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+from typing import Any, Final
+
+from xxhash import xxh3_128_digest
+
+from huidu.model import Admission, Attribute, User
+from huidu.risk import risk_now
+from huidu.wire.record import Profile, decode, encode, read, windows
+
+__all__ = ["Profile", "address", "buckets_for", "decode", "encode", "user", "user_of"]
+
+USERS_PER_HASH: Final = 100
+"""Aimed at when the number of hashes is chosen."""
+
+WEEK_DAYS: Final = 7
+MONTH_DAYS: Final = 30
+
+_NONE: Final[dict[int, Admission]] = {}
+_NO_LISTS: Final[frozenset[int]] = frozenset()
+
+
+def address(user_id: str, buckets: int) -> tuple[bytes, bytes]:
+    """Key and field of a user's record in Redis.
+
+    Another number of hashes means other keys, so a rebuild writes the new records beside the old.
+
+    Args:
+        user_id: any text, lone surrogates included.
+        buckets: how many hashes there are, a power of two (`huidu.wire.names.PROFILE_META`).
+    """
+    digest = xxh3_128_digest(user_id.encode("utf-8", "surrogatepass"))
+    bucket = int.from_bytes(digest[:8], "big") & (buckets - 1)
+    return b"p%x:%x" % (buckets.bit_length() - 1, bucket), digest[10:]
+
+
+def buckets_for(users: int) -> int:
+    """How many hashes so many users are best spread over: a power of two."""
+    # Between 70 and 140 users a hash.
+    return 1 << max(users * 10 // (USERS_PER_HASH * 14), 0).bit_length()
+
+
+def user(
+    profile: Profile,
+    key: str,
+    today: int | datetime.date,
+    registry: Mapping[str, Attribute],
+) -> User:
+    """The user as the engine judges it on `today`.
+
+    Where facts are held, no payments is a fact: 0, not unknown.
+
+    Args:
+        key: the targeting key.
+        today: the day in the platform's zone, as a date or its proleptic ordinal.
+        registry: attributes by name; custom facts of unregistered slots are left out.
+    """
+    held = {name: getattr(profile, name) for name in Profile.__struct_fields__}
+    return _user(
+        {name: fact for name, fact in held.items() if fact is not None}, key, today, registry
+    )
+
+
+def user_of(
+    record: bytes, key: str, today: int | datetime.date, registry: Mapping[str, Attribute]
+) -> User:
+    """`user` of `decode`, in half the time.
+
+    Raises:
+        ProfileError: the record is damaged.
+    """
+    return _user(read(record), key, today, registry)
+
+
+def _user(
+    facts: dict[str, Any], key: str, today: int | datetime.date, registry: Mapping[str, Attribute]
+) -> User:
+    """Turns what is held, by the names of `Profile`, into attributes, in place."""
+    take = facts.pop
+    counts, last_day = take("counts", b""), take("last_day", None)
+    if take("updated", None) is not None:
+        if isinstance(today, int):
+            today = datetime.date.fromordinal(today)
+        facts["weekly_payments"], facts["monthly_payments"] = windows(
+            counts, last_day, today, (WEEK_DAYS, MONTH_DAYS)
+        )
+        if "risk_score" in facts:
+            facts["risk_score"] = risk_now(facts["risk_score"], take("risk_scored_on"), today)
+    custom = take("custom", None)
+    if custom:
+        for name, attribute in registry.items():
+            if attribute.id in custom:
+                facts[name] = custom[attribute.id]
+    return User(key, facts, take("admissions", _NONE), take("lists", _NO_LISTS))
