@@ -1,0 +1,147 @@
+"""Our English error sentences in the reader's language.
+
+Services raise sentences for logs and APIs. Here each kind of sentence is recognised and said again;
+one that nobody translated is told as it is, behind a sentence that everybody can read.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from django.utils.translation import get_language, gettext
+from django.utils.translation import gettext_lazy as _
+
+from huidu.errors import HuiduError
+
+RIGHT: dict[str, Any] = {
+    "a whole number": _("a whole number"),
+    "a number": _("a number"),
+    "true or false": _("yes or no"),
+    "a registered attribute": _("a registered attribute"),
+    "the key of a cohort": _("the key of a cohort"),
+    "a rule": _("a rule"),
+    "one operator": _("one operator"),
+    "a sentence that says why": _("a sentence that says why"),
+    "nothing": _("nothing"),
+    "a list of one or more rules under": _("at least one condition in each group"),
+    'a region code of six digits such as "440300"': _("a region code of six digits"),
+    'a date such as "2026-01-31"': _("a date such as 2026-01-31"),
+    'a version such as "8.0.30"': _("a version such as 8.0.30"),
+    "a text of at most 1000 characters": _("a text of at most 1,000 characters"),
+    "a list of 1 to 10000 values": _("at least one value"),
+    "a user's id": _("a user's id"),
+}
+
+PATTERNS: list[tuple[str, Any]] = [
+    (
+        r"^expected (?P<right>.+?) of (?P<least>\S+) or more, got (?P<found>.+)$",
+        _("Expected %(right)s of %(least)s or more, got %(found)s."),
+    ),
+    (
+        r"^expected (?P<right>.+?) from (?P<least>\S+) to (?P<most>\S+), got (?P<found>.+)$",
+        _("Expected %(right)s from %(least)s to %(most)s, got %(found)s."),
+    ),
+    (r"^expected the lower end first", _("The lower end comes first.")),
+    (
+        r"^(?P<op>\S+).* is for attributes of type .*; this one is \S+$",
+        _("The operator %(op)s does not fit this attribute."),
+    ),
+    (r"^expected at most \d+ levels of nesting", _("Too many groups inside each other.")),
+    (
+        r"^expected cohorts that do not refer to themselves: (?P<circle>.+)$",
+        _("Cohorts refer to each other in a circle: %(circle)s."),
+    ),
+    (
+        r"^(?P<step>.+) of (?P<flag>\S+) needs a second person: ",
+        _("Changes of %(flag)s need a second person. Send the change for approval."),
+    ),
+    (
+        r"^rollout (?P<rollout>\S+) was submitted by (?P<person>.+): somebody else",
+        _("%(person)s submitted this rollout, so somebody else must approve it."),
+    ),
+    (
+        r"^rollout (?P<rollout>\S+) needs the approval of a second person before it starts",
+        _("A second person must approve this rollout before it starts."),
+    ),
+    (
+        r"^rollout (?P<rollout>\S+) has no stages yet",
+        _("This rollout has no stages yet. Add one first."),
+    ),
+    (
+        r"^flag (?P<flag>\S+): compliance items (?P<items>.+) are unsigned or out of date$",
+        _("These compliance items are unsigned or out of date: %(items)s."),
+    ),
+    (
+        r"^rollout (?P<other>\S+) of (?P<flag>\S+) is .+: roll it back first",
+        _("Rollout %(other)s of this flag is in effect. Roll it back first."),
+    ),
+    (
+        r"^rollout (?P<rollout>\S+) is (?P<status>\S+).*this (step|promotion)",
+        _("The rollout has moved on in the meantime; its state no longer allows this step."),
+    ),
+    (
+        r"^stage (?P<stage>\S+) has started: (?P<what>.+) decided who was drawn",
+        _("The stage has started: %(what)s decided who was drawn and cannot change."),
+    ),
+    (
+        r"^stage (?P<stage>\S+) has started: its guards",
+        _("The stage has started, so its guards are fixed: nobody moves the goal afterwards."),
+    ),
+    (
+        r"^stage (?P<stage>\S+) has started: .+ belong to the plan",
+        _("The stage has started: error limits and times belong to the plan of its evidence."),
+    ),
+    (
+        r"^stage (?P<stage>\S+) has started: its minimum stay",
+        _("The stage has started: its minimum stay may grow, not shrink."),
+    ),
+    (
+        r"^stage (?P<stage>\S+) has started: widen it",
+        _("The stage has started: use “Widen the share”, so that the draw is made again."),
+    ),
+    (
+        r"^stage (?P<stage>\S+) reaches .+ and never less",
+        _("A running stage never shrinks: users would lose what they were shown. Roll back."),
+    ),
+    (
+        r"^expected a share above (?P<now>[\d,]+) ppm",
+        _("Expected a larger share than now: a running stage never shrinks."),
+    ),
+    (
+        r"^(?P<target>\S+) is still used by (?P<users>.+)$",
+        _("%(target)s is still used by %(users)s."),
+    ),
+    (
+        r"^expected either a relative margin or an absolute limit",
+        _("Expected either a relative margin or an absolute limit."),
+    ),
+    (
+        r"^expected a highest or lowest reading",
+        _("An external reading needs a highest or a lowest value."),
+    ),
+    (
+        r"^expected (?P<right>[^:]+), got (?P<found>.+)$",
+        _("Expected %(right)s, got %(found)s."),
+    ),
+]
+
+
+def in_words(fault: HuiduError) -> str:
+    """The fault's sentence in the active language."""
+    if not (get_language() or "").startswith("zh"):
+        text = fault.message
+        return text[:1].upper() + text[1:] + ("" if text.endswith(".") else ".")
+    for pattern, sentence in PATTERNS:
+        if match := re.match(pattern, fault.message, re.S):
+            parts = {
+                name: str(RIGHT.get(text, text)) if text else ""
+                for name, text in match.groupdict().items()
+            }
+            return str(sentence) % parts
+    if re.search("[一-鿿]", fault.message):  # Django's own messages are translated already
+        return fault.message
+    return gettext("This was refused (%(code)s): %(message)s") % {
+        "code": fault.code,
+        "message": fault.message,
+    }

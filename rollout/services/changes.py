@@ -1,0 +1,284 @@
+"""Four eyes: one person asks for a change, another decides, and approving applies it.
+
+    do_or_request(kind, target, payload, by=..., reason=...)
+
+tries the change; where a second person is needed it files a request instead. What a request may
+hold is listed in `KINDS`; its payload is the JSON that the management API was sent.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from django.db import IntegrityError, transaction
+from django.utils import timezone
+
+from huidu.errors import InputError, StateError
+from rollout.models import ChangeRequest, Flag, Gate, Guard, Rollout, Stage, Tier
+from rollout.services import audit, cohort_edits, flags, gates, payloads, rollouts, stages
+from rollout.services.audit import Actor
+from rollout.services.changing import ApprovalNeededError
+
+Status = ChangeRequest.Status
+Apply = Callable[[int, dict[str, Any], Actor, str, Actor | None], object]
+
+
+def do_or_request(
+    kind: str, target: int, payload: Mapping[str, Any], *, environment: str, by: Actor, reason: str
+) -> ChangeRequest | None:
+    """Do it now, or file a request when a second person is needed.
+
+    Returns:
+        The request that waits, or None when the change was done.
+    Raises:
+        InputError, StateError, RuleError, SnapshotError: as the change itself.
+    """
+    try:
+        KINDS[kind](target, dict(payload), by, reason, None)
+    except ApprovalNeededError:
+        return request(kind, target, payload, environment=environment, by=by, reason=reason)
+    return None
+
+
+def request(
+    kind: str, target: int, payload: Mapping[str, Any], *, environment: str, by: Actor, reason: str
+) -> ChangeRequest:
+    """File a request for another person to decide.
+
+    Raises:
+        InputError: no such kind, or no reason.
+        StateError: one for the same target is waiting.
+    """
+    if kind not in KINDS:
+        raise InputError(f"expected one of {', '.join(KINDS)}, got {kind[:60]!r}", path="kind")
+    reason = audit.clean_reason(reason)
+    try:
+        with transaction.atomic():
+            row = ChangeRequest.objects.create(
+                kind=kind,
+                environment=environment,
+                target=str(target) if target else _new_target(payload),
+                payload=dict(payload),
+                reason=reason,
+                requested_by=by.person,
+            )
+            _log(row, "change.requested", by, reason, after={"change": dict(payload)})
+    except IntegrityError as error:
+        raise StateError(
+            f"another {kind} of the same target is waiting: decide or withdraw it first"
+        ) from error
+    return row
+
+
+def approve(change: ChangeRequest, *, by: Actor, note: str = "") -> ChangeRequest:
+    """Apply what another person asked for, in one transaction with the decision.
+
+    Raises:
+        ApprovalNeededError: asked for by the same person.
+        StateError: decided before, or the change no longer applies.
+    """
+    if by.person == change.requested_by:
+        raise ApprovalNeededError(
+            f"change {change.pk} was requested by {by.person}: somebody else must decide it"
+        )
+    requester = Actor(name=change.requested_by, person=change.requested_by)
+    with transaction.atomic():
+        _decide(change, Status.APPLIED, by, note)
+        target = int(change.target) if change.target.isdigit() else 0
+        KINDS[change.kind](target, change.payload, requester, change.reason, by)
+        _log(change, "change.approved", by, note, after={"status": Status.APPLIED.value})
+    change.refresh_from_db()
+    return change
+
+
+def reject(change: ChangeRequest, *, by: Actor, note: str) -> ChangeRequest:
+    """Refuse what another person asked for.
+
+    Raises:
+        ApprovalNeededError: asked for by the same person (who may withdraw it).
+        StateError: decided before.
+    """
+    note = audit.clean_reason(note)
+    if by.person == change.requested_by:
+        raise ApprovalNeededError(
+            f"change {change.pk} was requested by {by.person}: withdraw it instead"
+        )
+    with transaction.atomic():
+        _decide(change, Status.REJECTED, by, note)
+        _log(change, "change.rejected", by, note, after={"status": Status.REJECTED.value})
+    change.refresh_from_db()
+    return change
+
+
+def withdraw(change: ChangeRequest, *, by: Actor) -> ChangeRequest:
+    """Take one's own request back.
+
+    Raises:
+        StateError: decided before, or somebody else's.
+    """
+    if by.person != change.requested_by:
+        raise StateError(f"change {change.pk} belongs to {change.requested_by}: reject it instead")
+    with transaction.atomic():
+        _decide(change, Status.WITHDRAWN, by, "")
+        _log(change, "change.withdrawn", by, "", after={"status": Status.WITHDRAWN.value})
+    change.refresh_from_db()
+    return change
+
+
+def _decide(change: ChangeRequest, status: Status, by: Actor, note: str) -> None:
+    decided = ChangeRequest.objects.filter(pk=change.pk, status=Status.PENDING).update(
+        status=status,
+        decided_by=by.person,
+        decided_at=timezone.now(),
+        decision_note=audit.clean_reason(note, needed=False),
+    )
+    if not decided:
+        raise StateError(f"change {change.pk} is decided already")
+
+
+def _log(
+    change: ChangeRequest, action: str, by: Actor, reason: str, *, after: dict[str, Any]
+) -> None:
+    audit.record(
+        by,
+        action,
+        f"change:{change.pk} {change.kind} {change.target}",
+        environment=change.environment,
+        after=after,
+        reason=reason,
+    )
+
+
+def _new_target(payload: Mapping[str, Any]) -> str:
+    """What a request for a new row is about: its parent and key, as far as they are told."""
+    parts = [payload.get(name) for name in ("flag", "rollout", "stage", "key", "metric")]
+    return f"new {'/'.join(str(part) for part in parts if part is not None)}"[:200]
+
+
+def _promote(
+    target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
+) -> object:
+    """With ``{"stage": id}`` only that stage is left: an approval that comes late moves nothing."""
+    stage = _get(Stage, payload["stage"]) if payload.get("stage") else None
+    return rollouts.promote(
+        _get(Rollout, target), by=by, reason=reason, stage=stage, approved_by=approved_by
+    )
+
+
+def _rollout_resume(
+    target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
+) -> object:
+    return rollouts.resume(_get(Rollout, target), by=by, reason=reason, approved_by=approved_by)
+
+
+def _widen(
+    target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
+) -> object:
+    share = payload.get("share_ppm")
+    if type(share) is not int:
+        raise InputError(f"expected a whole number of ppm, got {share!r}", path="share_ppm")
+    return rollouts.widen(_get(Stage, target), share, by=by, reason=reason, approved_by=approved_by)
+
+
+def _flag_resume(
+    target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
+) -> object:
+    return flags.resume(_get(Flag, target), by=by, reason=reason, approved_by=approved_by)
+
+
+def _flag_update(
+    target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
+) -> object:
+    flag = _get(Flag, target)
+    values, lists = payloads.flag_values(flag.environment, payload)
+    return flags.update(flag, values, by=by, reason=reason, approved_by=approved_by, **lists)
+
+
+def _gate_save(
+    target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
+) -> object:
+    """`target` is the gate, or with ``{"flag": id}`` in the payload 0 for a new one."""
+    gate = _get(Gate, target) if target else None
+    flag = gate.flag if gate else _get(Flag, payload.get("flag", 0))
+    values = payloads.gate_values(flag.environment, payload)
+    return gates.save_gate(flag, values, by=by, gate=gate, reason=reason, approved_by=approved_by)
+
+
+def _gate_remove(
+    target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
+) -> object:
+    return gates.remove_gate(_get(Gate, target), by=by, reason=reason, approved_by=approved_by)
+
+
+def _tier_save(
+    target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
+) -> object:
+    tier = _get(Tier, target) if target else None
+    flag = tier.flag if tier else _get(Flag, payload.get("flag", 0))
+    values = {name: value for name, value in payload.items() if name != "flag"}
+    return gates.save_tier(flag, values, by=by, tier=tier, reason=reason, approved_by=approved_by)
+
+
+def _stage_save(
+    target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
+) -> object:
+    stage = _get(Stage, target) if target else None
+    rollout = stage.rollout if stage else _get(Rollout, payload.get("rollout", 0))
+    return stages.save_stage(
+        rollout,
+        payloads.stage_values(payload),
+        by=by,
+        stage=stage,
+        reason=reason,
+        approved_by=approved_by,
+    )
+
+
+def _guard_save(
+    target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
+) -> object:
+    guard = _get(Guard, target) if target else None
+    stage = guard.stage if guard else _get(Stage, payload.get("stage", 0))
+    metric = guard.metric if guard else payloads.metric(stage, payload.get("metric"))
+    values = {name: each for name, each in payload.items() if name not in ("stage", "metric")}
+    return stages.save_guard(stage, metric, values, by=by, reason=reason, approved_by=approved_by)
+
+
+def _guard_remove(
+    target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
+) -> object:
+    return stages.remove_guard(_get(Guard, target), by=by, reason=reason, approved_by=approved_by)
+
+
+def _cohort_save(
+    target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
+) -> object:
+    cohort = payloads.cohort(target) if target else None
+    return cohort_edits.save_cohort(
+        payload, by=by, cohort=cohort, reason=reason, approved_by=approved_by
+    )
+
+
+def _get(model: type[Any], pk: Any) -> Any:
+    row = model.objects.filter(pk=pk).first() if type(pk) is int and 0 < pk < 2**63 else None
+    if row is None:
+        name = model._meta.model_name
+        raise InputError(f"expected the number of a {name}, got {pk!r}", path=name)
+    return row
+
+
+KINDS: Final[dict[str, Apply]] = {
+    "flag.resume": _flag_resume,
+    "flag.update": _flag_update,
+    "rollout.promote": _promote,
+    "rollout.resume": _rollout_resume,
+    "stage.save": _stage_save,
+    "stage.widen": _widen,
+    "gate.save": _gate_save,
+    "gate.remove": _gate_remove,
+    "tier.save": _tier_save,
+    "guard.save": _guard_save,
+    "guard.remove": _guard_remove,
+    "cohort.save": _cohort_save,
+}
