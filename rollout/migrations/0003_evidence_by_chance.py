@@ -33,6 +33,8 @@ class Migration(migrations.Migration):
                 ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
                 ('exposures', models.BigIntegerField(default=0)),
                 ('outcomes', models.BigIntegerField(default=0)),
+                ('complete_to', models.DateTimeField(null=True)),
+                ('rolled_at', models.DateTimeField(null=True)),
             ],
         ),
         migrations.CreateModel(

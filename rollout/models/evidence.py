@@ -133,13 +133,20 @@ class MetricCell(models.Model):
 
 
 class RollupMark(models.Model):
-    """How far a stage's raw rows have been rolled up: into the cells of one metric, or, without
-    metric, into the cells of enrolment. Moves in the transaction that moves the cells."""
+    """How far a stage's raw rows were rolled up: into a metric's cells, or into those of enrolment.
+
+    Without metric it is about enrolment. It moves in the transaction that moves the cells.
+
+    `complete_to`: up to when the metric's source was complete when `rolled_at` looked; NULL: it
+    never sent anything.
+    """
 
     stage = models.ForeignKey(Stage, related_name="marks", on_delete=models.CASCADE)
     metric = models.ForeignKey(Metric, related_name="+", null=True, on_delete=models.CASCADE)
     exposures = models.BigIntegerField(default=0)
     outcomes = models.BigIntegerField(default=0)
+    complete_to = models.DateTimeField(null=True)
+    rolled_at = models.DateTimeField(null=True)
 
     class Meta:
         constraints = [
