@@ -12,7 +12,7 @@ from huidu.engine.rules import Reader
 from huidu.engine.source import compile_flag
 from huidu.engine.writer import Check
 from huidu.errors import HuiduError, SnapshotError
-from huidu.model import Admission, Answer, Flag, Snapshot, User
+from huidu.model import Admission, Answer, AttributeSource, Flag, Snapshot, User
 
 if TYPE_CHECKING:
     from huidu.engine.explain import Explanation
@@ -22,19 +22,28 @@ NO_ADMISSIONS: Final[Mapping[int, Admission]] = {}
 NO_LISTS: Final[frozenset[int]] = frozenset()
 
 
-def compile_snapshot(snapshot: Snapshot) -> Compiled:
+EVERY_SOURCE: Final = frozenset(AttributeSource)
+
+
+def compile_snapshot(
+    snapshot: Snapshot, *, readable: frozenset[AttributeSource] = EVERY_SOURCE
+) -> Compiled:
     """Make a snapshot answer checks.
 
     Everything is validated now, so a poisoned snapshot is refused as a whole; the code of a flag
     is made at its first check (about a millisecond), so that swapping snapshots never holds the
     process. `Compiled.warm` makes it ahead of time.
 
+    Args:
+        snapshot: what was published.
+        readable: attributes of other sources count as unknown, whatever a check is told about
+            them. A client that holds no facts itself must not let a caller assert them.
     Raises:
         RuleError: a rule cannot be read; the path says where.
         SnapshotError: the snapshot contradicts itself; the path says where.
     """
     try:
-        return Compiled(snapshot)
+        return Compiled(snapshot, readable)
     except HuiduError:
         raise
     except Exception as error:  # a struct that was never checked against its types
@@ -55,12 +64,16 @@ class Compiled:
         "_flags",
         "_full",
         "_full_checks",
+        "_readable",
         "_reader",
         "snapshot",
     )
 
-    def __init__(self, snapshot: Snapshot) -> None:
+    def __init__(
+        self, snapshot: Snapshot, readable: frozenset[AttributeSource] = EVERY_SOURCE
+    ) -> None:
         self.snapshot = snapshot
+        self._readable = readable
         soundness.check_attributes(snapshot.attributes)
         self._attributes = {each.name: each for each in snapshot.attributes}
         soundness.check_cohorts(snapshot.cohorts)
@@ -125,7 +138,7 @@ class Compiled:
 
     def plan(self, flag_key: str) -> Plan:
         """A flag made ready; the check and the explanation are both made from it."""
-        return plan_of(self._flags[flag_key], self._reader, self._attributes)
+        return plan_of(self._flags[flag_key], self._reader, self._attributes, self._readable)
 
     def explain(self, flag_key: str, user: User) -> Explanation:
         """Every step of a check, not only up to the first refusal. Never raises."""

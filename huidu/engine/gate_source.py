@@ -21,7 +21,7 @@ class GateWriter:
         self.checks = checks
         self.bare = bare
         self.answers = Answers(plan.flag)
-        self.out = Writer(BARE_ARGUMENTS if bare else ARGUMENTS)
+        self.out = Writer(BARE_ARGUMENTS if bare else ARGUMENTS, plan.readable)
         self.has_allow_list = self._listed(self.flag.allow_list, self.flag.allow_lists) != FALSE
         sticky = self.flag.rollout is not None and self.flag.rollout.sticky
         self.remembers = sticky and not bare

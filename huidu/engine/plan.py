@@ -19,6 +19,7 @@ from huidu.engine.values import Memo
 from huidu.model import (
     FULL_THRESHOLD,
     Attribute,
+    AttributeSource,
     Flag,
     Gate,
     RegionClass,
@@ -124,10 +125,19 @@ class Plan(msgspec.Struct, frozen=True):
     exclusion_seed: int
     exclusion_from: int
     exclusion_to: int
+    readable: frozenset[AttributeSource]
 
 
-def plan_of(flag: Flag, reader: Reader, attributes: Mapping[str, Attribute]) -> Plan:
+def plan_of(
+    flag: Flag,
+    reader: Reader,
+    attributes: Mapping[str, Attribute],
+    readable: frozenset[AttributeSource],
+) -> Plan:
     """Make a sound flag ready; see `huidu.engine.soundness` for what is sound.
+
+    Args:
+        readable: attributes of other sources are unknown, whatever a check is told about them.
 
     Raises:
         RuleError: one of its rules is wrong.
@@ -165,6 +175,7 @@ def plan_of(flag: Flag, reader: Reader, attributes: Mapping[str, Attribute]) -> 
         else 0,
         exclusion_from=bucketing.threshold_of(exclusion.from_ppm) if exclusion else 0,
         exclusion_to=bucketing.threshold_of(exclusion.to_ppm) if exclusion else FULL_THRESHOLD,
+        readable=readable,
     )
 
 

@@ -17,6 +17,7 @@ from huidu.model import (
     Admission,
     Answer,
     Attribute,
+    AttributeSource,
     Stage,
     User,
 )
@@ -30,13 +31,16 @@ _OUTCOME = {True: Outcome.PASS, False: Outcome.FAIL, None: Outcome.UNKNOWN}
 class Known:
     """What is known about the user; a `nodes.Facts`."""
 
-    def __init__(self, user: User, key: str) -> None:
+    def __init__(self, user: User, key: str, readable: frozenset[AttributeSource]) -> None:
         self.key = key
+        self._readable = readable
         self._given = user.attributes
         self._known: dict[str, Any] = {}
 
     def given(self, attribute: Attribute) -> Any:
-        """The value as it was given, None if it was not."""
+        """The value as it was given, None if it was not or may not be read here."""
+        if attribute.source not in self._readable:
+            return None
         try:
             return self._given[attribute.name]
         except KeyError:
@@ -57,7 +61,7 @@ class Walk:
         self.flag = plan.flag
         self.user = user
         self.key = text(user.key) or ""
-        self.known = Known(user, self.key)
+        self.known = Known(user, self.key, plan.readable)
         self.answers = Answers(plan.flag)
         self.steps: list[Step] = []
         self.refusal: Answer | None = None

@@ -12,7 +12,7 @@ from typing import Any, Final
 from xxhash import xxh3_64_intdigest
 
 from huidu.engine import values
-from huidu.model import Answer, Attribute, AttributeType
+from huidu.model import Answer, Attribute, AttributeSource, AttributeType
 
 Check = Callable[..., Answer]
 """One flag's check; its arguments are `ARGUMENTS` or `BARE_ARGUMENTS`."""
@@ -57,8 +57,9 @@ _TOOLS: Final[dict[str, Any]] = {
 class Writer:
     """Collects the lines of one function and the objects they name. Is a `nodes.Scope`."""
 
-    def __init__(self, arguments: str) -> None:
+    def __init__(self, arguments: str, readable: frozenset[AttributeSource]) -> None:
         self.arguments = arguments
+        self.readable = readable
         self.lines = [f"def check({arguments}):"]
         self.named: dict[str, Any] = {}
         self._names: dict[Any, str] = {}
@@ -81,6 +82,9 @@ class Writer:
         if attribute.name not in self._loaded:
             name = f"a{len(self._loaded)}"
             self._loaded[attribute.name] = name
+            if attribute.source not in self.readable:
+                self.line(f"{name} = None")
+                return name
             # Costs nothing while the attribute is there, and `get` would cost its call.
             self.line(
                 f"try: {name} = attributes[{self.constant(attribute.name)}]",

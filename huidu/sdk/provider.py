@@ -14,7 +14,7 @@ Source: OpenFeature specification sections 2.2 (flag value resolution) and 5 (ev
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Final, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar, cast
 
 from openfeature.evaluation_context import EvaluationContext
 from openfeature.event import ProviderEvent, ProviderEventDetails
@@ -137,7 +137,7 @@ class HuiduProvider(AbstractProvider):
                 error_message=f"{flag}: {answer.why}",
                 reason=reasons.ERROR,
             )
-        value = answer.value
+        value: Any = answer.value
         if not fits(value, kind):
             return FlagResolutionDetails(
                 default,
@@ -146,7 +146,7 @@ class HuiduProvider(AbstractProvider):
                 reason=reasons.ERROR,
             )
         return FlagResolutionDetails(
-            float(value) if kind is float else value,
+            cast(T, float(value) if kind is float else value),
             None,
             None,
             answer.reason,

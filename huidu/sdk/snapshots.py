@@ -163,7 +163,7 @@ class Keeper:
     def _pause(self, failures: int) -> float:
         """Seconds until the next request: soon after a first failure, then ever later."""
         if failures:
-            longest = min(LONGEST_PAUSE_SECONDS, 0.5 * 2 ** min(failures, 10))
+            longest: float = min(LONGEST_PAUSE_SECONDS, 0.5 * 2 ** min(failures, 10))
             return random.uniform(0.5, 1.0) * longest  # noqa: S311 - keeps many clients apart
         # A live stream tells of changes; asking stays as the safety net, at a tenth of the pace.
         steady = self._poll_seconds * (10 if self.streaming else 1)

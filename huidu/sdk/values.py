@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from huidu import reasons
 from huidu.model import Answer
@@ -47,5 +47,5 @@ def value_or(answer: Answer, default: T) -> T:
     """The answer's value when it is one and of the type of `default`, else `default`."""
     if answer.reason == reasons.ERROR or not fits(answer.value, type(default)):
         return default
-    value: T = float(answer.value) if type(default) is float else answer.value
-    return value
+    value: Any = float(answer.value) if type(default) is float else answer.value
+    return cast(T, value)

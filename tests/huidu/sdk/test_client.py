@@ -1,0 +1,220 @@
+"""The local client: from memory, on any news, through any outage, never with an exception."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from huidu.sdk import Client
+from huidu.sdk.testing import override
+from huidu.wire import snapshot as wire
+from tests.huidu.sdk.platform import Platform, snapshot
+
+STAFF = {"staff": True, "region": "440300"}
+
+
+@pytest.fixture
+def platform() -> Iterator[Platform]:
+    platform = Platform(wire.encode(snapshot()))
+    yield platform
+    platform.stop()
+
+
+@pytest.fixture
+def connect(platform: Platform) -> Iterator[Callable[..., Client]]:
+    clients: list[Client] = []
+
+    def make(**options: object) -> Client:
+        client = Client(platform.url, "hd_server_test", **options)  # type: ignore[arg-type]
+        clients.append(client)
+        return client
+
+    yield make
+    for client in clients:
+        client.close()
+
+
+def changed(client: Client) -> threading.Event:
+    event = threading.Event()
+    client.on_change(event.set)
+    return event
+
+
+def test_a_value_of_the_wrong_type_is_never_returned(connect):
+    client = connect()
+    assert client.value("words", "u1", "default") == "你好"
+    assert client.value("words", "u1", 3) == 3
+    assert client.value("limit", "u1", 3) == 7
+    assert client.value("limit", "u1", True) is True
+    rate = client.value("rate", "u1", 0.5)
+    assert rate == 1.0
+    assert type(rate) is float
+
+
+def test_a_caller_cannot_assert_what_only_the_platform_holds(connect):
+    answer = connect().check("weilidai", "u1", STAFF)
+    assert not answer.visible
+    assert answer.why == "data.missing"
+
+
+def test_an_unknown_flag_gives_the_callers_default(connect):
+    client = connect()
+    assert client.visible("nothing", "u1") is False
+    assert client.visible("nothing", "u1", default=True) is True
+    assert client.check("nothing", "u1").why == "flag.unknown"
+
+
+@pytest.mark.parametrize(
+    ("flag", "user", "attributes"),
+    [
+        (None, None, None),
+        (3, "u", {}),
+        ("limit", object(), {}),
+        ("weilidai", "u", 5),
+        ("weilidai", "u", {"region": object(), 3: 4}),
+        ("weilidai", "\ud800", {}),
+        ([], [], []),
+    ],
+)
+def test_no_argument_makes_a_check_raise(connect, flag, user, attributes):
+    assert connect().check(flag, user, attributes).visible is False
+
+
+def test_a_change_arrives_over_the_stream(connect, platform):
+    client = connect(poll_seconds=3600)
+    news = changed(client)
+    while not client.streaming:
+        pass
+    platform.publish(wire.encode(snapshot(2, killed=True)))
+    assert news.wait(5)
+    assert client.check("weilidai", "u1").why == "killed"
+
+
+def test_a_change_arrives_by_polling_when_no_stream_can_be_had(connect, platform):
+    client = connect(poll_seconds=0.05, stream=False)
+    news = changed(client)
+    platform.data = wire.encode(snapshot(2, killed=True))
+    assert news.wait(5)
+    assert client.check("weilidai", "u1").why == "killed"
+
+
+@pytest.mark.parametrize(
+    "poison",
+    [
+        pytest.param(b"", id="nothing"),
+        pytest.param(b"HUIDU", id="cut off"),
+        pytest.param(b"not a snapshot", id="something else"),
+        pytest.param(b"HUIDU\x09" + bytes(80), id="a format to come"),
+    ],
+)
+def test_a_poisoned_snapshot_is_refused_and_the_last_good_one_stays(connect, platform, poison):
+    client = connect(stream=False)
+    platform.data = poison
+    client.refresh()
+    assert client.value("limit", "u1", 0) == 7
+    platform.data = wire.encode(snapshot(3, killed=True))
+    assert client.refresh()
+    assert client.check("weilidai", "u1").why == "killed"
+
+
+def test_a_client_starts_offline_from_the_last_good_snapshot(connect, platform, tmp_path: Path):
+    connect(cache=tmp_path)
+    platform.fail_with = 503
+    client = connect(cache=tmp_path)
+    assert client.ready
+    assert client.value("limit", "u1", 0) == 7
+
+
+def test_a_damaged_file_is_not_used(connect, platform, tmp_path: Path):
+    connect(cache=tmp_path)
+    (file,) = tmp_path.iterdir()
+    file.write_bytes(file.read_bytes()[:-3])
+    platform.fail_with = 503
+    client = connect(cache=tmp_path)
+    assert not client.ready
+    assert client.visible("limit", "u1", default=True) is True
+
+
+def test_a_client_without_a_platform_answers_at_once_and_becomes_ready_by_itself(connect, platform):
+    platform.fail_with = 500
+    client = connect(poll_seconds=0.05)
+    assert client.check("limit", "u1").why == "system.not_ready"
+    news = changed(client)
+    platform.fail_with = 0
+    assert news.wait(5)
+    assert client.value("limit", "u1", 0) == 7
+
+
+def test_exposures_are_sent_once_and_at_the_latest_at_the_end(connect, platform):
+    platform.data = wire.encode(snapshot(2, allow_list=frozenset({"u1", "u2"})))
+    client = connect(exposure_seconds=3600)
+    for _ in range(3):
+        client.check("weilidai", "u1")
+        client.check("weilidai", "u2")
+        client.check("weilidai", "u3")  # hidden by a gate: met nothing
+        client.check("limit", "u1")  # a flag that does not ask for it
+    client.close()
+    assert sorted(each["user_id"] for each in platform.events) == ["u1", "u2"]
+    assert {each["flag"] for each in platform.events} == {"weilidai"}
+    assert len({each["event_id"] for each in platform.events}) == 2
+
+
+def test_exposures_wait_out_an_outage(connect, platform):
+    platform.data = wire.encode(snapshot(2, allow_list=frozenset({"u1"})))
+    client = connect(exposure_seconds=3600)
+    platform.fail_with = 503
+    client.check("weilidai", "u1")
+    sender = threading.Thread(target=client.flush)
+    sender.start()
+    while "/api/v1/events" not in platform.requests:
+        pass
+    platform.fail_with = 0
+    sender.join(10)
+    assert [each["user_id"] for each in platform.events] == ["u1"]
+
+
+def test_the_exposure_buffer_is_bounded(connect, platform):
+    users = frozenset(f"u{number}" for number in range(50))
+    platform.data = wire.encode(snapshot(2, allow_list=users))
+    client = connect(exposure_seconds=3600, exposure_limit=10)
+    for user in users:
+        assert client.visible("weilidai", user)
+    client.close()
+    assert len(platform.events) == 10
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork here")
+def test_a_forked_child_goes_on_by_itself_and_sends_nothing_twice(connect, platform):
+    users = frozenset({"parent", "child"})
+    platform.data = wire.encode(snapshot(2, allow_list=users))
+    client = connect(exposure_seconds=3600, poll_seconds=0.05, stream=False)
+    client.check("weilidai", "parent")
+    child = os.fork()
+    if child == 0:
+        try:
+            client.check("weilidai", "child")
+            news = changed(client)
+            client.flush()
+            os._exit(0 if news.wait(10) else 3)
+        finally:
+            os._exit(4)
+    while not any(each["user_id"] == "child" for each in platform.events):
+        pass
+    platform.data = wire.encode(snapshot(3))
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    client.close()
+    assert sorted(each["user_id"] for each in platform.events) == ["child", "parent"]
+
+
+def test_a_test_decides_a_flag_in_one_line(connect):
+    client = connect()
+    with override("weilidai"):
+        assert client.visible("weilidai", "anybody")
+        with override("weilidai", False):
+            assert not client.visible("weilidai", "anybody")
+        assert client.visible("weilidai", "anybody")
+    assert not client.visible("weilidai", "anybody")
