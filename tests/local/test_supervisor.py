@@ -17,9 +17,7 @@ from local.processes import Known, Register, beginning, sweep
 from local.supervisor import Backoff, Signals, Supervisor
 
 STAYS = "import time; print('here', flush=True); time.sleep(600)"
-STUBBORN = (
-    "import signal, time; signal.signal(15, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
-)
+STUBBORN = f"import signal; signal.signal(15, signal.SIG_IGN); {STAYS}"
 FALLS = "raise SystemExit('the disk is full')"
 
 
