@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+from typing import Any
 
+import django
 from celery import Celery
+from django.apps import apps
 
 os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
 
@@ -18,4 +21,14 @@ def tick(task: str, seconds: float) -> dict[str, object]:
     return {"task": task, "schedule": seconds, "options": {"expires": max(seconds * 2, 10)}}
 
 
-app.conf.beat_schedule = {}
+@app.on_after_finalize.connect
+def read_schedules(sender: Celery, **options: Any) -> None:
+    """Each app says how often its ticks are due (``SCHEDULE``: task name to seconds)."""
+    if not apps.ready:  # beat finalizes the app before Django is set up
+        django.setup()
+    from cohorts import tasks as who
+    from rollout import tasks as when
+
+    sender.conf.beat_schedule = {
+        task: tick(task, seconds) for task, seconds in (who.SCHEDULE | when.SCHEDULE).items()
+    }

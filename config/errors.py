@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.http import Http404
+from django.db import DataError, IntegrityError, OperationalError
+from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
+from django.views import defaults
 from rest_framework.exceptions import APIException, ValidationError
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
@@ -23,6 +25,17 @@ def exception_handler(exception: Exception, context: dict[str, Any]) -> Response
     if isinstance(exception, HuiduError):
         status = 409 if isinstance(exception, StateError) else 400
         return Response(body(exception.code, exception.message, exception.path), status=status)
+    if isinstance(exception, DataError):
+        # NUL bytes, numbers out of range: whatever the database cannot hold is the caller's fault.
+        return Response(body("input.invalid", "expected values the database can hold"), status=400)
+    if isinstance(exception, IntegrityError):
+        return Response(body("state.conflict", "another change was faster"), status=409)
+    if isinstance(exception, OperationalError):
+        return Response(
+            body("unavailable", "the database does not answer; try again"),
+            status=503,
+            headers={"Retry-After": "1"},
+        )
     if isinstance(exception, Http404):
         return Response(body("not_found", "nothing at this address"), status=404)
     if isinstance(exception, ValidationError):
@@ -51,3 +64,30 @@ def _first_fault(detail: Any, path: str = "") -> tuple[str, str]:
                 return _first_fault(inner, f"{path}[{index}]")
         return path, str(detail[0]) if detail else ""
     return path, str(detail)
+
+
+def _plain(request: HttpRequest, code: str, message: str, status: int) -> HttpResponse | None:
+    """The JSON answer for addresses of programs; None for pages that people see."""
+    if not request.path.startswith(("/api/", "/ofrep/", "/health/", "/events/")):
+        return None
+    return JsonResponse(body(code, message), status=status)
+
+
+def bad_request(request: HttpRequest, exception: Exception) -> HttpResponse:
+    plain = _plain(request, "input.invalid", "expected a request that can be read", 400)
+    return plain or defaults.bad_request(request, exception)
+
+
+def forbidden(request: HttpRequest, exception: Exception) -> HttpResponse:
+    plain = _plain(request, "permission_denied", "this is not allowed", 403)
+    return plain or defaults.permission_denied(request, exception)
+
+
+def not_found(request: HttpRequest, exception: Exception) -> HttpResponse:
+    plain = _plain(request, "not_found", "nothing at this address", 404)
+    return plain or defaults.page_not_found(request, exception)
+
+
+def server_error(request: HttpRequest) -> HttpResponse:
+    plain = _plain(request, "error", "something broke; it was logged", 500)
+    return plain or defaults.server_error(request)

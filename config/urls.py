@@ -9,3 +9,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("", include("cohorts.api.urls")),
     path("", include("rollout.api.urls")),
 ]
+handler400 = "config.errors.bad_request"
+handler403 = "config.errors.forbidden"
+handler404 = "config.errors.not_found"
+handler500 = "config.errors.server_error"

@@ -30,3 +30,8 @@ def running_stages() -> QuerySet[Stage]:
     return Stage.objects.filter(
         status=Stage.Status.RUNNING, rollout__status=Rollout.Status.RUNNING
     ).select_related("rollout__flag")
+
+
+def environments() -> list[str]:
+    """Every environment that has flags."""
+    return sorted(set(Flag.objects.values_list("environment", flat=True)))

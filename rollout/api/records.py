@@ -1,0 +1,111 @@
+"""Metrics, keys, the audit log and published snapshots."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from drf_spectacular.utils import extend_schema
+from rest_framework import mixins
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from rollout.api import serializers as shapes
+from rollout.api.authentication import actor_of, cache, environment_of
+from rollout.api.base import Manage
+from rollout.models import ApiKey, AuditEntry, Metric, Snapshot
+from rollout.services import audit, keys, metrics, payloads
+
+
+class MetricViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
+    queryset = Metric.objects.all()
+    serializer_class = shapes.MetricSerializer
+    lookup_field = "key"
+    lookup_value_regex = "[^/]+"
+    filterset_fields: ClassVar = ["kind", "harm", "owner"]
+    search_fields: ClassVar = ["key", "label_zh", "label_en", "owner"]
+
+    def _values(self, **options: Any) -> dict[str, Any]:
+        values = self.payload(**options)
+        if values.get("lag") is not None:
+            values["lag"] = payloads.duration(values["lag"], "lag")
+        return values
+
+    def create(self, request: Request) -> Response:
+        row = metrics.save_metric(
+            environment_of(request), self._values(), by=actor_of(request), reason=self.reason()
+        )
+        return self.shown(row, code=201)
+
+    def partial_update(self, request: Request, key: str) -> Response:
+        row = self.get_object()
+        metrics.save_metric(
+            row.environment,
+            self._values(partial=True, instance=row),
+            by=actor_of(request),
+            metric=row,
+            reason=self.reason(),
+        )
+        return self.shown(row)
+
+
+class ApiKeyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
+    """Keys of this environment; a key's text is in the answer that makes it, and nowhere else."""
+
+    queryset = ApiKey.objects.all()
+    serializer_class = shapes.ApiKeySerializer
+    filterset_fields: ClassVar = ["kind"]
+    search_fields: ClassVar = ["name", "prefix", "created_by"]
+
+    @extend_schema(request=shapes.NewKeySerializer)
+    def create(self, request: Request) -> Response:
+        asked = shapes.NewKeySerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        row, token = keys.create(
+            environment_of(request),
+            asked.validated_data["kind"],
+            asked.validated_data["name"],
+            by=actor_of(request),
+        )
+        return Response(self.get_serializer(row).data | {"token": token}, status=201)
+
+    @extend_schema(request=shapes.ReasonSerializer)
+    @action(detail=True, methods=["post"])
+    def revoke(self, request: Request, pk: str) -> Response:
+        """End the key at once."""
+        row = keys.revoke(self.get_object(), by=actor_of(request), reason=self.reason())
+        cache.clear()
+        return self.shown(row)
+
+
+class AuditViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
+    queryset = AuditEntry.objects.all()
+    serializer_class = shapes.AuditEntrySerializer
+    environment_path = ""
+    filterset_fields: ClassVar = ["actor", "action", "target", "environment"]
+    search_fields: ClassVar = ["actor", "action", "target", "reason"]
+    ordering_fields: ClassVar = ["sequence", "at"]
+
+    @extend_schema(request=None, responses={200: dict})
+    @action(detail=False, methods=["get"])
+    def verify(self, request: Request) -> Response:
+        """Read the whole chain and say whether anybody changed it."""
+        report = audit.verify_chain()
+        return Response(
+            {
+                "whole": report.whole,
+                "entries": report.entries,
+                "broken_at": report.broken_at,
+                "fault": report.fault,
+            }
+        )
+
+
+class SnapshotViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
+    """What was published, newest first; the content is at ``/api/v1/snapshot``."""
+
+    queryset = Snapshot.objects.defer("blob")
+    serializer_class = shapes.SnapshotSerializer
+    lookup_field = "sequence"
+    filterset_fields: ClassVar = ["version"]
+    search_fields: ClassVar = ["cause", "by"]

@@ -1,0 +1,41 @@
+"""Addresses of checks, explanations, snapshots, health, figures and management."""
+
+from __future__ import annotations
+
+from django.urls import URLPattern, URLResolver, include, path
+from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
+from rest_framework.routers import SimpleRouter
+
+from rollout.api import flags, health, records, rollouts
+from rollout.api.checks import ExplanationView, VisibilityView
+from rollout.api.snapshot import SnapshotView
+
+manage = SimpleRouter(trailing_slash=False)
+manage.register("flags", flags.FlagViewSet)
+manage.register("gates", flags.GateViewSet)
+manage.register("tiers", flags.TierViewSet)
+manage.register("region-policies", flags.RegionPolicyViewSet)
+manage.register("cohorts", flags.CohortViewSet)
+manage.register("lists", flags.UserListViewSet)
+manage.register("compliance", flags.ComplianceItemViewSet)
+manage.register("rollouts", rollouts.RolloutViewSet)
+manage.register("stages", rollouts.StageViewSet)
+manage.register("guards", rollouts.GuardViewSet)
+manage.register("decisions", rollouts.DecisionViewSet)
+manage.register("changes", rollouts.ChangeViewSet)
+manage.register("metrics", records.MetricViewSet)
+manage.register("keys", records.ApiKeyViewSet)
+manage.register("audit", records.AuditViewSet)
+manage.register("snapshots", records.SnapshotViewSet)
+
+urlpatterns: list[URLPattern | URLResolver] = [
+    path("api/v1/manage/", include(manage.urls)),
+    path("api/v1/snapshot", SnapshotView.as_view()),
+    path("api/v1/flags/<str:key>/users/<str:user>", VisibilityView.as_view()),
+    path("api/v1/flags/<str:key>/users/<str:user>/explanation", ExplanationView.as_view()),
+    path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
+    path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
+    path("health/live", health.live),
+    path("health/ready", health.ready),
+    path("metrics", health.metrics),
+]

@@ -1,0 +1,220 @@
+"""Why a user sees what he sees, told to the one who asks: customer, support or risk.
+
+The engine's explanation names every step; here it is decided who may read what. Customers hear the
+first refusal, and one neutral sentence for all that must not be told apart, with the same fields in
+the same order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from huidu import model
+from huidu.engine.explain import Explanation, Need, Outcome, Step
+from rollout import wording
+from rollout.models import Gate
+
+AUDIENCES: Final = ("customer", "support", "risk")
+DIMENSIONS_WITH_ADVICE: Final = frozenset({"activity", "value"})
+"""Where customers may hear by how much they miss a condition."""
+
+_COUNTED: Final = frozenset({"<", "<=", ">", ">="})
+
+
+@dataclass(frozen=True)
+class Wording:
+    """What the database says about names and texts.
+
+    `labels` by attribute name; `secret` attributes are read by the risk voice only; `gates` by key.
+    """
+
+    labels: Mapping[str, wording.Text] = field(default_factory=dict)
+    secret: frozenset[str] = frozenset()
+    gates: Mapping[str, Gate] = field(default_factory=dict)
+
+
+def tell(
+    found: Explanation,
+    flag: model.Flag | None,
+    *,
+    audience: str,
+    language: str,
+    words: Wording,
+) -> dict[str, Any]:
+    """One explanation as JSON for one audience.
+
+    Args:
+        flag: as it was in the snapshot that answered; None when unknown.
+        audience: one of `AUDIENCES`.
+        language: ``zh`` or ``en``.
+    """
+    if audience == "customer":
+        return _to_customer(found, flag, language, words)
+    answer = found.answer
+    first = _first_refusal(found)
+    return {
+        "flag": found.flag,
+        "user": found.user,
+        "audience": audience,
+        "visible": answer.visible,
+        "variant": answer.variant,
+        "reason": answer.reason,
+        "why": answer.why,
+        "text": _sentence(answer.why, first, audience, language, words),
+        "stage": answer.stage,
+        "payload": answer.payload,
+        "steps": [_step(step, audience, language, words) for step in found.steps],
+        "refusals": [step.why for step in found.refusals],
+        "missing": _missing(found.refusals, language, words, show_secret=audience == "risk"),
+        "draw": _draw(found),
+        "when": _next_stage(answer.why, flag),
+        "review": wording.REVIEW.in_language(language),
+    }
+
+
+def _to_customer(
+    found: Explanation, flag: model.Flag | None, language: str, words: Wording
+) -> dict[str, Any]:
+    answer, first = found.answer, _first_refusal(found)
+    why, dimension = answer.why, first.dimension if first else ""
+    missing: list[dict[str, Any]] = []
+    if not answer.visible and wording.is_neutral(why, dimension):
+        why, first = wording.NEUTRAL_WHY, None
+    elif first is not None and dimension in DIMENSIONS_WITH_ADVICE:
+        missing = _missing([first], language, words, show_secret=False)
+    return {
+        "flag": found.flag,
+        "user": found.user,
+        "audience": "customer",
+        "visible": answer.visible,
+        "why": why,
+        "text": _sentence(why, first, "customer", language, words),
+        "advice": wording.told(why, dimension if first else "").advice.in_language(language),
+        "missing": missing,
+        "when": _next_stage(why, flag),
+        "payload": answer.payload,
+        "review": wording.REVIEW.in_language(language),
+    }
+
+
+def _first_refusal(found: Explanation) -> Step | None:
+    """The step that decided, if one refused."""
+    if found.answer.visible:
+        return None
+    return next((step for step in found.steps if step.why == found.answer.why), None)
+
+
+def _sentence(why: str, step: Step | None, audience: str, language: str, words: Wording) -> str:
+    """The gate's own text for this audience, else the house's for the code."""
+    gate = words.gates.get(step.key) if step is not None and step.kind == "gate" else None
+    if gate is not None and step is not None and why == gate.why:
+        for voice in (audience, "support") if audience == "risk" else (audience,):
+            own = getattr(gate, f"{voice}_{language}") or ""
+            if own:
+                return str(own)
+    told = wording.told(why, step.dimension if step else "")
+    return (told.customer if audience == "customer" else told.support).in_language(language)
+
+
+def _step(step: Step, audience: str, language: str, words: Wording) -> dict[str, Any]:
+    gate = words.gates.get(step.key) if step.kind == "gate" else None
+    label = (gate.label_zh if language == "zh" else gate.label_en) if gate is not None else ""
+    return {
+        "kind": step.kind,
+        "key": step.key,
+        "label": label or step.key or step.kind,
+        "dimension": step.dimension,
+        "outcome": step.outcome,
+        "why": step.why,
+        "text": _sentence(step.why, step, audience, language, words) if step.why else "",
+        "needs": [
+            _need(need, language, words)
+            for need in step.needs
+            if audience == "risk" or need.attribute not in words.secret
+        ],
+        "details": step.details,
+        "version": step.version,
+    }
+
+
+def _need(need: Need, language: str, words: Wording) -> dict[str, Any]:
+    return {
+        "attribute": need.attribute,
+        "label": _label(need.attribute, language, words),
+        "operator": need.operator,
+        "wanted": need.wanted,
+        "value": need.value,
+        "negated": need.negated,
+        "outcome": need.outcome,
+    }
+
+
+def _missing(
+    steps: list[Step], language: str, words: Wording, *, show_secret: bool
+) -> list[dict[str, Any]]:
+    """By how much counted conditions are missed: "3 more payments a week"."""
+    found = []
+    for step in steps:
+        for need in step.needs:
+            gap = _gap(need)
+            if gap is None or (need.attribute in words.secret and not show_secret):
+                continue
+            found.append(
+                {
+                    "attribute": need.attribute,
+                    "label": _label(need.attribute, language, words),
+                    "value": need.value,
+                    "wanted": f"{need.operator} {need.wanted}",
+                    "gap": gap,
+                }
+            )
+    return found
+
+
+def _gap(need: Need) -> float | int | None:
+    """How far a counted condition is away; None when it is met or cannot be counted."""
+    numbers = all(
+        isinstance(each, int | float) and not isinstance(each, bool)
+        for each in (need.value, need.wanted)
+    )
+    if need.outcome is not Outcome.FAIL or need.operator not in _COUNTED or not numbers:
+        return None
+    if need.negated:
+        return None
+    whole = isinstance(need.value, int) and isinstance(need.wanted, int)
+    beyond = 1 if whole and need.operator in ("<", ">") else 0
+    gap: float | int = abs(need.wanted - need.value) + beyond
+    return gap
+
+
+def _draw(found: Explanation) -> dict[str, Any] | None:
+    draw = found.draw
+    if draw is None:
+        return None
+    return {
+        # Numbers up to 2**64 as text: JavaScript would round them.
+        "bucket": str(draw.bucket),
+        "threshold": str(draw.threshold),
+        "weight": draw.weight,
+        "share_ppm": draw.share_ppm,
+        "drawn": draw.drawn,
+        "enters_at_ppm": draw.enters_at_ppm,
+        "remembered": draw.remembered,
+    }
+
+
+def _next_stage(why: str, flag: model.Flag | None) -> dict[str, Any] | None:
+    """The next planned stage, for users whom only the release itself keeps waiting."""
+    if flag is None or flag.rollout is None or not why.startswith(("stage.", "region.ceiling")):
+        return None
+    following = flag.rollout.stages[flag.rollout.current + 1 :]
+    if not following:
+        return None
+    return {"stage": following[0].key, "planned_at": following[0].starts_at}
+
+
+def _label(attribute: str, language: str, words: Wording) -> str:
+    label = words.labels.get(attribute)
+    return (label.in_language(language) if label else "") or attribute

@@ -1,0 +1,47 @@
+"""Ticks: each re-reads the truth and does what is left to do; lost or doubled ones are harmless."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+from celery import shared_task
+
+from rollout import selectors
+from rollout.services import audit, publishing
+
+logger = logging.getLogger(__name__)
+
+SCHEDULE: Final[dict[str, float]] = {
+    "rollout.tasks.drain_outbox": 2.0,
+    "rollout.tasks.ensure_published": 5.0,
+    "rollout.tasks.verify_audit_chain": 3600.0,
+}
+"""Task name to seconds between ticks; `config.celery` reads it."""
+
+
+@shared_task(acks_late=True, time_limit=60)
+def drain_outbox() -> int:
+    """Publish what a committed change left behind when its own process could not."""
+    return publishing.publish_pending()
+
+
+@shared_task(acks_late=True, time_limit=60)
+def ensure_published() -> int:
+    """Bring the last snapshot and the keys back to a store that lost them."""
+    healed = 0
+    for environment in selectors.environments():
+        try:
+            healed += publishing.ensure_published(environment)
+        except Exception:  # one sick environment must not keep the others waiting
+            logger.exception("rollout.ensure_published environment=%s", environment)
+    return healed
+
+
+@shared_task(acks_late=True)
+def verify_audit_chain() -> bool:
+    """Shout when somebody changed the audit log."""
+    report = audit.verify_chain()
+    if not report.whole:
+        logger.critical("rollout.audit_broken entry=%s %s", report.broken_at, report.fault)
+    return report.whole
