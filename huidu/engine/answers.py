@@ -26,13 +26,14 @@ def open_stages(flag: Flag) -> list[Stage]:
 class Answers:
     """Makes a flag's answers. A hidden answer names the current stage, if one is open."""
 
-    __slots__ = ("_flag", "_hidden", "_stage")
+    __slots__ = ("_flag", "_hidden", "_nothing", "_stage")
 
     def __init__(self, flag: Flag) -> None:
         self._flag = flag
         stages = open_stages(flag)
         self._stage = stages[-1].key if stages else None
         self._hidden: dict[tuple[str, str], Answer] = {}
+        self._nothing: dict[str, Any] = {}
 
     def hidden(self, why: str, reason: str) -> Answer:
         """The answer that shows nothing, and why."""
@@ -45,7 +46,7 @@ class Answers:
                 reason=reason,
                 why=why,
                 stage=self._stage,
-                payload={},
+                payload=self._nothing,
                 flag_version=self._flag.version,
             )
         return self._hidden[why, reason]

@@ -17,11 +17,6 @@ from huidu.model import Admission, Answer, AttributeSource, Flag, Snapshot, User
 if TYPE_CHECKING:
     from huidu.engine.explain import Explanation
 
-
-NO_ADMISSIONS: Final[Mapping[int, Admission]] = {}
-NO_LISTS: Final[frozenset[int]] = frozenset()
-
-
 EVERY_SOURCE: Final = frozenset(AttributeSource)
 
 
@@ -57,17 +52,7 @@ class Compiled:
         snapshot: what was compiled.
     """
 
-    __slots__ = (
-        "_attributes",
-        "_bare",
-        "_bare_checks",
-        "_flags",
-        "_full",
-        "_full_checks",
-        "_readable",
-        "_reader",
-        "snapshot",
-    )
+    __slots__ = ("_attributes", "_checks", "_flags", "_readable", "_reader", "snapshot")
 
     def __init__(
         self, snapshot: Snapshot, readable: frozenset[AttributeSource] = EVERY_SOURCE
@@ -84,9 +69,10 @@ class Compiled:
         self._flags = {each.key: each for each in snapshot.flags}
         for flag in snapshot.flags:
             self.plan(flag.key)  # refuses what cannot be compiled; made again when it is
-        self._full = _Checks(self, bare=False)
-        self._bare = _Checks(self, bare=True)
-        self._full_checks, self._bare_checks = self._full.by_key, self._bare.by_key
+        # Stand-ins until the first check. A plain dictionary, for which Python has a shortcut.
+        self._checks: dict[str, Check] = {
+            key: partial(self._first_check, key) for key in self._flags
+        }
 
     def evaluate(
         self,
@@ -106,20 +92,15 @@ class Compiled:
             lists: numbers of the big lists that hold the user; None: none does.
         """
         try:
-            if admissions or lists:
-                check = self._full_checks[flag_key]
-                return check(key, attributes, admissions or NO_ADMISSIONS, lists or NO_LISTS)
-            return self._bare_checks[flag_key](key, attributes)
+            return self._checks[flag_key](key, attributes, admissions, lists)
         except Exception:
             return self._without_answer(flag_key)
 
     def check(self, flag_key: str, user: User) -> Answer:
         """What the flag answers this user. Never raises."""
         try:
-            if user.admissions or user.lists:
-                check = self._full_checks[flag_key]
-                return check(user.key, user.attributes, user.admissions, user.lists)
-            return self._bare_checks[flag_key](user.key, user.attributes)
+            check = self._checks[flag_key]
+            return check(user.key, user.attributes, user.admissions, user.lists)
         except Exception:
             return self._without_answer(flag_key)
 
@@ -149,34 +130,21 @@ class Compiled:
     def warm(self, flag_keys: Iterable[str] | None = None) -> None:
         """Make the code of these flags (of all, if none are named) before they are asked."""
         for key in self._flags if flag_keys is None else flag_keys:
-            self._full.made(key)
-            self._bare.made(key)
+            self._made(key)
 
-
-class _Checks:
-    """The checks of all flags; each is a stand-in until it is first called.
-
-    `by_key` is a plain dictionary, not a subclass: the interpreter has a shortcut for those.
-    """
-
-    __slots__ = ("_compiled", "_is_bare", "by_key")
-
-    def __init__(self, compiled: Compiled, *, bare: bool) -> None:
-        self._compiled = compiled
-        self._is_bare = bare
-        self.by_key: dict[str, Check] = {
-            key: partial(self._first_call, key) for key in compiled.flags
-        }
-
-    def made(self, flag_key: str) -> Check:
-        """The flag's own function."""
-        check = self.by_key[flag_key]
+    def _made(self, flag_key: str) -> Check:
+        check = self._checks[flag_key]
         if isinstance(check, partial):
             # Two threads may both compile; they make the same function, and either may stay.
-            plan = self._compiled.plan(flag_key)
-            check = compile_flag(plan, self.by_key, bare=self._is_bare)
-            self.by_key[flag_key] = check
+            check = self._checks[flag_key] = compile_flag(self.plan(flag_key), self._checks)
         return check
 
-    def _first_call(self, flag_key: str, *arguments: Any) -> Answer:
-        return self.made(flag_key)(*arguments)
+    def _first_check(
+        self,
+        flag_key: str,
+        key: str,
+        attributes: Mapping[str, Any],
+        admissions: Mapping[int, Admission] | None,
+        lists: frozenset[int] | None,
+    ) -> Answer:
+        return self._made(flag_key)(key, attributes, admissions, lists)

@@ -8,25 +8,23 @@ from huidu import reasons
 from huidu.engine.answers import Answers
 from huidu.engine.nodes import FALSE, TRUE, both, either
 from huidu.engine.plan import GatePlan, Plan, RegionTable, StagePlan
-from huidu.engine.writer import ARGUMENTS, BARE_ARGUMENTS, Check, Writer
+from huidu.engine.writer import Check, Writer
 from huidu.model import FULL_THRESHOLD
 
 
 class GateWriter:
     """Writes what a user must get past before any stage is asked."""
 
-    def __init__(self, plan: Plan, checks: Mapping[str, Check], *, bare: bool) -> None:
+    def __init__(self, plan: Plan, checks: Mapping[str, Check]) -> None:
         self.plan = plan
         self.flag = plan.flag
         self.checks = checks
-        self.bare = bare
         self.answers = Answers(plan.flag)
-        self.out = Writer(BARE_ARGUMENTS if bare else ARGUMENTS, plan.readable)
-        self.has_allow_list = self._listed(self.flag.allow_list, self.flag.allow_lists) != FALSE
-        sticky = self.flag.rollout is not None and self.flag.rollout.sticky
-        self.remembers = sticky and not bare
+        self.out = Writer(plan.readable)
+        self.has_allow_list = bool(self.flag.allow_list or self.flag.allow_lists)
+        self.remembers = self.flag.rollout is not None and self.flag.rollout.sticky
         self._has_bucket = False
-        self._weights: dict[int, str | None] = {}
+        self._weights: dict[int, str] = {}
         self._tables: list[tuple[str, RegionTable]] = []
 
     # -- answers
@@ -63,15 +61,16 @@ class GateWriter:
     def _listed(self, names: frozenset[str], numbers: list[int]) -> str:
         """Source that is true when the user is on one of the lists."""
         named = f"key in {self.out.constant(names)}" if names else FALSE
-        if not numbers or self.bare:
+        if not numbers:
             return named
-        return either(named, f"not {self.out.constant(frozenset(numbers))}.isdisjoint(lists)")
+        all_numbers = self.out.constant(frozenset(numbers))
+        return either(named, f"(lists and not {all_numbers}.isdisjoint(lists))")
 
     def _prerequisites(self) -> None:
         for needed in self.flag.prerequisites:
             # Looked up when asked: the other flag may be compiled later, or already.
             other = f"{self.out.constant(self.checks)}[{self.out.constant(needed.flag)}]"
-            self.out.line(f"other = {other}({self.out.arguments})")
+            self.out.line(f"other = {other}(key, attributes, admissions, lists)")
             variant = FALSE
             if needed.variants:
                 variant = f"other.variant not in {self.out.constant(frozenset(needed.variants))}"
@@ -89,26 +88,19 @@ class GateWriter:
         self._refuse(f"not {low_name} <= slice < {high_name}", exclusion.why, reasons.SPLIT)
 
     def _remember(self) -> None:
-        """What the platform remembers: `admitted`, and the `weight` frozen at the draw."""
-        if not self.remembers:
-            return
-        assert self.flag.rollout is not None
-        slot = self.out.constant(self.flag.rollout.slot)
-        self.out.line(
-            "admitted = False",
-            "weight = 1",
-            "if admissions:",
-            f"    admission = admissions.get({slot})",
-            "    if admission is not None:",
-            "        admitted = admission.admitted",
-            "        weight = admission.weight or 1",
-        )
+        """What the platform remembers of the user: `memory`, an `Admission` or None."""
+        if self.remembers:
+            assert self.flag.rollout is not None
+            slot = self.out.constant(self.flag.rollout.slot)
+            self.out.line(f"memory = admissions.get({slot}) if admissions else None")
 
     # -- gates
 
     def _excuses(self, gate: GatePlan) -> str:
         """Source that is true when the user must pass the gate at all."""
-        kept = "not admitted" if gate.gate.keeps_shown and self.remembers else TRUE
+        kept = TRUE
+        if gate.gate.keeps_shown and self.remembers:
+            kept = "(memory is None or not memory.admitted)"
         allowed = "not allowed" if not gate.gate.absolute and self.has_allow_list else TRUE
         return both(kept, allowed)
 
@@ -141,41 +133,39 @@ class GateWriter:
             closed = f"{name} < {self.out.constant(table.closed)}"
             self._refuse(both(excuses, closed), gate.gate.why)
         if table.has_ceilings and self.plan.rollout_seed is not None:
-            self._need_bucket(self.plan.rollout_seed)
-            weight = self._weight(self.plan.stages[0] if self.plan.stages else None)
-            limit = f"{self.out.constant(table.limits)}[{name}]"
-            above = f"u >= {limit}"
-            if weight is not None:
-                above = both(above, f"({weight} == 1 or u >= {limit} * {weight})")
-            self._refuse(both(excuses, above), reasons.REGION_CEILING)
+            current = self.plan.stages[0] if self.plan.stages else None
+            ranks_below = self._ranks_below(f"{self.out.constant(table.limits)}[{name}]", current)
+            self._refuse(both(excuses, f"not {ranks_below}"), reasons.REGION_CEILING)
 
     # -- draws
 
-    def _need_bucket(self, seed: int) -> None:
+    def _ranks_below(self, limit: str, stage: StagePlan | None) -> str:
+        """Source that is true when the user's rank on the rollout's line is below a limit.
+
+        The weight is only looked at by those it can help, since it is never below 1.
+        """
+        assert self.plan.rollout_seed is not None
         if not self._has_bucket:
             self._has_bucket = True
-            self.out.bucket("u", seed)
-
-    def _weight(self, stage: StagePlan | None) -> str | None:
-        """Name of the variable that holds the user's weight; None where everybody weighs 1."""
+            self.out.bucket("u", self.plan.rollout_seed)
         if self.remembers:
-            return "weight"
+            return f"(u < {limit} or memory is not None and u < {limit} * memory.weight)"
         if stage is None or not stage.weights:
-            return None
+            return f"(u < {limit})"
         if id(stage) not in self._weights:
-            name = f"w{len(self._weights)}"
+            name = self._weights[id(stage)] = f"w{len(self._weights)}"
             tests = [
                 (rule.source(True, self.out), self.out.constant(weight))
                 for rule, weight in stage.weights
             ]
             self._choose(name, tests, self.out.constant(1))
-            self._weights[id(stage)] = name
-        return self._weights[id(stage)]
+        weight = self._weights[id(stage)]
+        return f"(u < {limit} or {weight} > 1 and u < {limit} * {weight})"
 
     def _choose(self, name: str, tests: list[tuple[str, str]], otherwise: str) -> None:
         """Set a variable to the first choice whose test holds."""
         self.out.line(f"{name} = {otherwise}")
-        # Written last first, so that no choice nests in another: a flag may have many.
+        # No chain of else branches, which would nest: a flag may have a hundred tiers.
         if len(tests) == 1:
             self.out.line(f"if {tests[0][0]}: {name} = {tests[0][1]}")
             return
@@ -191,10 +181,4 @@ class GateWriter:
             return FALSE
         if threshold >= FULL_THRESHOLD:
             return TRUE
-        assert self.plan.rollout_seed is not None
-        weight = self._weight(stage)
-        self._need_bucket(self.plan.rollout_seed)
-        limit = self.out.constant(threshold)
-        if weight is None:
-            return f"u < {limit}"
-        return f"(u < {limit} or {weight} > 1 and u < {limit} * {weight})"
+        return self._ranks_below(self.out.constant(threshold), stage)

@@ -19,15 +19,14 @@ from huidu.engine.writer import Check, Writer
 from huidu.model import FULL_THRESHOLD, Answer, Stage
 
 
-def compile_flag(plan: Plan, checks: Mapping[str, Check], *, bare: bool) -> Check:
+def compile_flag(plan: Plan, checks: Mapping[str, Check]) -> Check:
     """The flag's check as a function.
 
     Args:
         plan: the flag made ready.
         checks: where the checks of prerequisites are found when they are needed.
-        bare: for users without admissions and lists.
     """
-    return FlagWriter(plan, checks, bare=bare).write().function()
+    return FlagWriter(plan, checks).write().function()
 
 
 class FlagWriter(GateWriter):
@@ -73,7 +72,7 @@ class FlagWriter(GateWriter):
             self._admit("allowed", answer)
         if self.remembers:
             answer = self._shown(current.stage, reasons.SHOWN, _reason(current))
-            self._admit("admitted", answer)
+            self._admit("memory is not None and memory.admitted", answer)
         fits = current.audience.source(True, self.out)
         if fits not in (TRUE, FALSE):
             self.out.line(f"fits = {fits}")

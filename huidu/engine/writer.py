@@ -6,20 +6,18 @@ numbers, sets, answers) is an object in the function's own namespace, which has 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from xxhash import xxh3_64_intdigest
 
 from huidu.engine import values
-from huidu.model import Answer, Attribute, AttributeSource, AttributeType
+from huidu.model import Admission, Answer, Attribute, AttributeSource, AttributeType
 
-Check = Callable[..., Answer]
-"""One flag's check; its arguments are `ARGUMENTS` or `BARE_ARGUMENTS`."""
-
-ARGUMENTS: Final = "key, attributes, admissions, lists"
-BARE_ARGUMENTS: Final = "key, attributes"
-"""For users without admissions and lists, whose check has nothing to remember."""
+Check = Callable[
+    [str, Mapping[str, Any], Mapping[int, Admission] | None, frozenset[int] | None], Answer
+]
+"""One flag's check: key, attributes, admissions or None, lists or None."""
 
 _POOLED: Final = (str, int, float, tuple, frozenset)
 
@@ -57,10 +55,9 @@ _TOOLS: Final[dict[str, Any]] = {
 class Writer:
     """Collects the lines of one function and the objects they name. Is a `nodes.Scope`."""
 
-    def __init__(self, arguments: str, readable: frozenset[AttributeSource]) -> None:
-        self.arguments = arguments
+    def __init__(self, readable: frozenset[AttributeSource]) -> None:
         self.readable = readable
-        self.lines = [f"def check({arguments}):"]
+        self.lines = ["def check(key, attributes, admissions, lists):"]
         self.named: dict[str, Any] = {}
         self._names: dict[Any, str] = {}
         self._loaded: dict[str, str] = {}
@@ -82,14 +79,14 @@ class Writer:
         if attribute.name not in self._loaded:
             name = f"a{len(self._loaded)}"
             self._loaded[attribute.name] = name
-            if attribute.source not in self.readable:
+            if attribute.source in self.readable:
+                # Costs nothing while the attribute is there, and `get` would cost its call.
+                self.line(
+                    f"try: {name} = attributes[{self.constant(attribute.name)}]",
+                    f"except KeyError: {name} = None",
+                )
+            else:
                 self.line(f"{name} = None")
-                return name
-            # Costs nothing while the attribute is there, and `get` would cost its call.
-            self.line(
-                f"try: {name} = attributes[{self.constant(attribute.name)}]",
-                f"except KeyError: {name} = None",
-            )
             if attribute.type in _LOAD:
                 self.line(_LOAD[attribute.type].format(v=name))
         return self._loaded[attribute.name]
