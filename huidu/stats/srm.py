@@ -10,7 +10,7 @@ import math
 from typing import Final
 
 import numpy as np
-from scipy.special import betaln  # type: ignore[import-untyped]
+from scipy.special import betaln
 
 from huidu.errors import EvidenceError
 from huidu.stats.sequential import Floats
