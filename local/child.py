@@ -63,6 +63,7 @@ class Child:
         logs: folder of the log files.
         environment: variables to set beside the inherited ones.
         stop_signal: what asks it to end in good order.
+        death_signal: what the kernel sends it when the supervisor is gone.
         grace: seconds it is given for that.
     """
 
@@ -76,12 +77,14 @@ class Child:
         *,
         environment: Mapping[str, str] | None = None,
         stop_signal: int = signal.SIGTERM,
+        death_signal: int = signal.SIGKILL,
         grace: float = 10.0,
     ) -> None:
         self.name = name
         self.logs = logs
         self.environment = dict(environment or {})
         self.stop_signal = stop_signal
+        self.death_signal = death_signal
         self.grace = grace
         self.process: subprocess.Popen[bytes] | None = None
         self._command = list(command)
@@ -112,7 +115,7 @@ class Child:
                 env=os.environ | self.environment,
                 # A terminal's Ctrl-C must reach the supervisor alone: it stops all in order.
                 start_new_session=True,
-                preexec_fn=child_setup(self.stop_signal, hide_root=self.hide_root),
+                preexec_fn=child_setup(self.death_signal, hide_root=self.hide_root),
             )
         return self.process
 

@@ -133,7 +133,8 @@ class Postgres(Server):
 
     def __init__(self, folder: Path, sockets: Path, *, for_tests: bool = False) -> None:
         # SIGINT is PostgreSQL's fast shutdown: end the sessions, write a checkpoint, stop.
-        super().__init__("postgres", folder, sockets, stop_signal=signal.SIGINT, grace=30)
+        fast = signal.SIGINT
+        super().__init__("postgres", folder, sockets, stop_signal=fast, death_signal=fast, grace=30)
         self.settings = POSTGRES_SETTINGS | (POSTGRES_TEST_SETTINGS if for_tests else {})
 
     @property
@@ -209,7 +210,7 @@ class Redis(Server):
     """Redis with its data (append-only file, fsync each second) in `folder`."""
 
     def __init__(self, folder: Path, sockets: Path) -> None:
-        super().__init__("redis", folder, sockets)
+        super().__init__("redis", folder, sockets, death_signal=signal.SIGTERM)
 
     @property
     def socket(self) -> Path:
