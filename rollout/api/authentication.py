@@ -5,21 +5,22 @@ from __future__ import annotations
 import hmac
 import threading
 import time
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from django.conf import settings
 from django.contrib.auth.models import AbstractBaseUser, AnonymousUser
-from drf_spectacular.extensions import OpenApiAuthenticationExtension
 from rest_framework.authentication import BaseAuthentication, SessionAuthentication
 from rest_framework.exceptions import AuthenticationFailed
 from rest_framework.permissions import BasePermission
 from rest_framework.request import Request
-from rest_framework.views import APIView
 
 from huidu.wire.access import KeyKind, digest
 from rollout.models import ApiKey
 from rollout.services import keys
 from rollout.services.audit import Actor
+
+if TYPE_CHECKING:  # rest_framework reads this module by name while it is being imported itself
+    from rest_framework.views import APIView
 
 CACHE_SECONDS: Final = 2.0
 """How long a key's row is believed: a revoked key ends on every process within this time."""
@@ -145,13 +146,3 @@ def actor_of(request: Request) -> Actor:
         return Actor.of_key(request.auth)
     assert isinstance(request.user, AbstractBaseUser)
     return Actor.of_user(request.user)
-
-
-class ApiKeyScheme(OpenApiAuthenticationExtension):  # type: ignore[no-untyped-call]
-    """How the OpenAPI description names our keys."""
-
-    target_class = "rollout.api.authentication.ApiKeyAuthentication"
-    name = "apiKey"
-
-    def get_security_definition(self, auto_schema: Any) -> dict[str, str]:
-        return {"type": "http", "scheme": "bearer", "description": "An API key (hd_...)."}

@@ -6,7 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.routers import SimpleRouter
 
-from rollout.api import flags, health, records, rollouts
+from rollout.api import flags, health, records, rollouts, schema
 from rollout.api.checks import ExplanationView, VisibilityView
 from rollout.api.snapshot import SnapshotView
 
@@ -27,6 +27,8 @@ manage.register("metrics", records.MetricViewSet)
 manage.register("keys", records.ApiKeyViewSet)
 manage.register("audit", records.AuditViewSet)
 manage.register("snapshots", records.SnapshotViewSet)
+
+assert schema.ApiKeyScheme  # registered by being imported
 
 urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/manage/", include(manage.urls)),
