@@ -7,11 +7,14 @@ numbers, sets, answers) is an object in the function's own namespace, which has 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from math import nan
+from sys import intern
 from typing import Any, Final
 
 from xxhash import xxh3_64_intdigest
 
 from huidu.engine import values
+from huidu.engine.nodes import NUMERIC
 from huidu.model import Admission, Answer, Attribute, AttributeSource, AttributeType
 
 Check = Callable[
@@ -46,6 +49,7 @@ _TOOLS: Final[dict[str, Any]] = {
     "version_of": values.version_of,
     "DAYS": values.DAYS,
     "VERSIONS": values.VERSIONS,
+    "NAN": nan,
     "hash64": xxh3_64_intdigest,
     "KeyError": KeyError,
     "UnicodeEncodeError": UnicodeEncodeError,
@@ -70,7 +74,7 @@ class Writer:
         pooled = isinstance(value, _POOLED)
         identity = (type(value), value) if pooled else ("object", id(value))
         if identity not in self._names:
-            name = f"c{len(self.named)}"
+            name = intern(f"c{len(self.named)}")  # all functions share the names
             self._names[identity] = name
             self.named[name] = value  # also keeps the object, and so its id, alive
         return self._names[identity]
@@ -79,16 +83,17 @@ class Writer:
         if attribute.name not in self._loaded:
             name = f"a{len(self._loaded)}"
             self._loaded[attribute.name] = name
-            if attribute.source in self.readable:
-                # Costs nothing while the attribute is there, and `get` would cost its call.
-                self.line(
-                    f"try: {name} = attributes[{self.constant(attribute.name)}]",
-                    f"except KeyError: {name} = None",
-                )
-            else:
-                self.line(f"{name} = None")
+            unknown = "NAN" if attribute.type in NUMERIC else "None"
+            if attribute.source not in self.readable:
+                self.line(f"{name} = {unknown}")
+                return name
+            # Costs nothing while the attribute is there, and `get` would cost its call.
+            self.line(
+                f"try: {name} = attributes[{self.constant(attribute.name)}]",
+                f"except KeyError: {name} = {unknown}",
+            )
             if attribute.type in _LOAD:
-                self.line(_LOAD[attribute.type].format(v=name))
+                self.line("else:", f"    {_LOAD[attribute.type].format(v=name)}")
         return self._loaded[attribute.name]
 
     def bucket(self, name: str, seed: int) -> None:
