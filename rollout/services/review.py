@@ -1,0 +1,241 @@
+"""One look at one running stage: decided by `huidu.promotion`, recorded once, acted upon once.
+
+    1. which look is due, by the stage's own clock      nothing due: nothing is done
+    2. plan, state, look and conditions from rows
+    3. `promotion.review`, a pure function
+    4. one `Decision` row, unique by stage and look
+    5. the act, in the transaction that marks the decision as acted upon
+
+The stage's row is locked during 1 to 4; a second reviewer passes it by. Killed after 4, the next
+tick goes on: a rollback is carried out, a promotion is decided anew, because what was proven before
+a pause of unknown length may no longer hold.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from datetime import datetime
+from typing import Any, NamedTuple
+
+import msgspec
+from django.db import transaction
+
+from huidu import promotion
+from huidu.errors import EvidenceError, HuiduError
+from huidu.promotion import contract
+from rollout.models import Decision, MetricCell, Rollout, RollupMark, Stage
+from rollout.services import evidence, looks, rollouts
+from rollout.services.audit import ENGINE
+from rollout.services.evidence import Reach
+
+logger = logging.getLogger(__name__)
+
+Verdict = Decision.Verdict
+REVIEWED = (Rollout.Status.RUNNING, Rollout.Status.PAUSED)
+
+
+class Reviewed(NamedTuple):
+    """What a review did: the decision it wrote, and whether it moved the rollout."""
+
+    decision: Decision
+    acted: bool
+
+
+def review_stage(stage_id: int, *, now: datetime) -> Reviewed | None:
+    """Review a stage if a look is due; None when nothing was to be done.
+
+    Raises:
+        Nothing that a sick stage causes by its evidence: that is a recorded hold.
+    """
+    unfinished = _unfinished_rollback(stage_id)
+    if unfinished is not None:
+        return Reviewed(unfinished, act(unfinished.pk))
+    decision = _decide(stage_id, now)
+    if decision is None:
+        return None
+    acted = False
+    if decision.decision != Verdict.HOLD and not decision.stage.rollout.dry_run:
+        acted = act(decision.pk)
+    return Reviewed(decision, acted)
+
+
+def roll_up_and_review(
+    stage_id: int, *, now: datetime, up_to: Reach | None = None
+) -> Reviewed | None:
+    """Bring the cells up to date first, if a look is due at all."""
+    stage = _running(stage_id).first()
+    if stage is None or not _is_due(stage, now):
+        return None
+    evidence.roll_up(stage, now=now, up_to=up_to)
+    return review_stage(stage_id, now=now)
+
+
+def act(decision_id: int) -> bool:
+    """Carry a decision out, at most once; False when it was, or when the rollout has moved on."""
+    try:
+        with transaction.atomic():
+            decision = (
+                Decision.objects.select_for_update(of=("self",))
+                .select_related("stage__rollout__flag")
+                .get(pk=decision_id)
+            )
+            if decision.acted or decision.decision == Verdict.HOLD:
+                return False
+            stage = decision.stage
+            step = rollouts.promote if decision.decision == Verdict.PROMOTE else rollouts.rollback
+            step(stage.rollout, by=ENGINE, reason=reason_of(decision), stage=stage)
+            decision.acted = True
+            decision.save(update_fields=["acted"])
+            return True
+    except HuiduError as error:
+        # Somebody moved the rollout meanwhile, or the next stage cannot be entered: told, and
+        # tried again at the next look.
+        logger.warning("rollout.decision_not_carried_out decision=%s %s", decision_id, error)
+        with transaction.atomic():
+            row = Decision.objects.select_for_update().get(pk=decision_id)
+            told = {"code": f"not_carried_out.{error.code}", "text": str(error)}
+            if told not in row.reasons:
+                row.reasons = [*row.reasons, told]
+                row.save(update_fields=["reasons"])
+        return False
+
+
+def reason_of(decision: Decision) -> str:
+    """What the audit log says: the decision's own sentence, and where to find its evidence."""
+    return f"{decision.code}: {decision.text} (decision {decision.pk})"[:2_000]
+
+
+def _running(stage_id: int) -> Any:
+    return Stage.objects.filter(
+        pk=stage_id, status=Stage.Status.RUNNING, rollout__status__in=REVIEWED
+    ).select_related("rollout__flag")
+
+
+def _unfinished_rollback(stage_id: int) -> Decision | None:
+    """A proven harm whose rollback was cut short. Harm does not wait for the next look."""
+    last = Decision.objects.filter(stage=stage_id).order_by("-look").first()
+    if last is None or last.decision != Verdict.ROLL_BACK or last.acted:
+        return None
+    stage = _running(stage_id).first()
+    return last if stage is not None and not stage.rollout.dry_run else None
+
+
+def look_number(stage: Stage, now: datetime) -> int:
+    """The look that is due: one per `look_minutes` of the stage's clock, the first at once."""
+    return math.floor(looks.minute(stage, now) / stage.look_minutes)
+
+
+def _is_due(stage: Stage, now: datetime) -> bool:
+    last = Decision.objects.filter(stage=stage).order_by("-look").first()
+    if last is not None and last.decision == Verdict.ROLL_BACK and not last.acted:
+        return True
+    # A clock that was set back finds a look with a later number, and waits until it is past it.
+    return look_number(stage, now) > (last.look if last else -1)
+
+
+def _decide(stage_id: int, now: datetime) -> Decision | None:
+    with transaction.atomic():
+        stage = _running(stage_id).select_for_update(of=("self",), skip_locked=True).first()
+        if stage is None:
+            return None
+        last = Decision.objects.filter(stage=stage).order_by("-look").first()
+        k = look_number(stage, now)
+        if k < 0 or (last is not None and k <= last.look):
+            return None
+        return _write(stage, last, k, now)
+
+
+def _write(stage: Stage, last: Decision | None, k: int, now: datetime) -> Decision:
+    guards = list(stage.guards.select_related("metric").order_by("metric__key"))
+    cells = list(MetricCell.objects.filter(stage=stage, latest=True))
+    marks = {each.metric_id: each for each in RollupMark.objects.filter(stage=stage)}
+    before = None if last is None else plan_before(last)
+    plan = looks.plan_of(stage, guards, cells, before)
+    state = contract.State() if last is None else _state_after(last)
+    # What stopped short of an act (dry run, next stage not ready) is decided anew.
+    going_on = msgspec.structs.replace(state, decided="")
+    look = looks.look_of(stage, guards, cells, marks, k=k, now=now)
+    conditions = looks.conditions_of(stage, now)
+    try:
+        after, outcome = promotion.review(plan, going_on, look, conditions)
+    except EvidenceError as error:
+        after, outcome = going_on, refused(error)
+    return Decision.objects.create(
+        stage=stage,
+        look=k,
+        at=now,
+        decision=outcome.decision.value,
+        code=outcome.code,
+        metric=outcome.metric or "",
+        text=outcome.text,
+        reasons=msgspec.to_builtins(outcome.missing),
+        # An unchanged plan or state is not written again: see `material_of`.
+        plan={} if plan == before else msgspec.to_builtins(plan),
+        state={} if last is not None and going_on == state else msgspec.to_builtins(going_on),
+        state_after=msgspec.to_builtins(after),
+        evidence={
+            "look": msgspec.to_builtins(look),
+            "conditions": msgspec.to_builtins(conditions),
+        },
+        outcome=msgspec.to_builtins(outcome),
+        code_version=promotion.CODE_VERSION,
+    )
+
+
+def refused(error: EvidenceError) -> contract.Outcome:
+    """A plan that cannot be run is a hold that says so."""
+    missing = contract.Missing(code="plan_invalid", text=str(error))
+    return contract.Outcome(
+        decision=contract.Decision.HOLD,
+        code=missing.code,
+        text=missing.text,
+        missing=(missing,),
+    )
+
+
+def plan_before(decision: Decision) -> contract.Plan | None:
+    """The plan a decision was made by: its own, or the last one written before it."""
+    if decision.plan:
+        return msgspec.convert(decision.plan, contract.Plan)
+    rows = Decision.objects.filter(stage=decision.stage_id, look__lte=decision.look)
+    row = rows.exclude(plan={}).order_by("-look").values_list("plan", flat=True).first()
+    return None if row is None else msgspec.convert(row, contract.Plan)
+
+
+def _state_after(decision: Decision) -> contract.State:
+    return msgspec.convert(decision.state_after, contract.State)
+
+
+class Material(NamedTuple):
+    """Everything a decision was made from."""
+
+    plan: contract.Plan
+    state: contract.State
+    look: contract.Look
+    conditions: contract.Conditions
+
+
+def material_of(decision: Decision) -> Material:
+    """What a decision was made from, gathered from its row and those before it.
+
+    Raises:
+        EvidenceError: a row before it is missing.
+    """
+    plan = plan_before(decision)
+    if plan is None:
+        raise EvidenceError(f"decision {decision.pk}: no plan was written at or before it")
+    if decision.state:
+        state = msgspec.convert(decision.state, contract.State)
+    else:
+        rows = Decision.objects.filter(stage=decision.stage_id, look__lt=decision.look)
+        previous = rows.order_by("-look").first()
+        if previous is None:
+            raise EvidenceError(f"decision {decision.pk}: the look before it is missing")
+        state = _state_after(previous)
+    return Material(
+        plan,
+        state,
+        msgspec.convert(decision.evidence["look"], contract.Look),
+        msgspec.convert(decision.evidence["conditions"], contract.Conditions),
+    )
