@@ -78,6 +78,8 @@ def _database(url: str) -> dict[str, Any]:
         "PASSWORD": parts.pop("password", ""),
         "HOST": parts.pop("host", ""),
         "PORT": parts.pop("port", ""),
+        # After a restart of PostgreSQL the pool is full of dead connections: look before use.
+        "CONN_HEALTH_CHECKS": True,
         "OPTIONS": {
             **parts,
             "pool": {"min_size": 1, "max_size": 16, "timeout": 10},
