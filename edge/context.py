@@ -66,7 +66,7 @@ def said(context: Mapping[str, Any], sayable: Mapping[str, Attribute]) -> dict[s
 
 
 def merged(
-    held: Mapping[str, Any], said: Mapping[str, Any], callers_own: Iterable[str]
+    held: Mapping[str, Any], said: Mapping[str, Any], callers_own: frozenset[str]
 ) -> Mapping[str, Any]:
     """The facts of a check.
 
@@ -76,13 +76,10 @@ def merged(
         callers_own: names of attributes with source ``caller``; a held value of that name is an
             accident of an older registry and does not count.
     """
-    foreign = [name for name in callers_own if name in held]
-    if not said and not foreign:
-        return held
-    facts = {**held, **said}
-    for name in foreign:
-        if name not in said:
-            del facts[name]
+    if callers_own.isdisjoint(held):
+        return {**held, **said} if said else held
+    facts = {name: value for name, value in held.items() if name not in callers_own}
+    facts.update(said)
     return facts
 
 

@@ -28,9 +28,10 @@ class Exchange:
     def finish(self, response: bytes) -> None:
         """Set the response; it leaves as soon as all before it have left."""
         self.ready = headless(response) if self.bodiless else response
-        queue = self.connection.queue
+        connection = self.connection
+        queue = connection.queue
         if queue and queue[0] is self:
-            self.connection.flush()
+            connection.edge.write_soon(connection)
 
     def sent(self) -> None:
         """Called when the response was written."""

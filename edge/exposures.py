@@ -65,11 +65,17 @@ class Exposures:
         self.dropped = 0
 
     def take(
-        self, world: World, rendered: Rendered, user: User, at_ms: int, decision: bytes
+        self,
+        world: World,
+        rendered: Rendered,
+        user: str,
+        known: User,
+        at_ms: int,
+        decision: bytes,
     ) -> None:
-        """Note that this user was given this answer."""
+        """Note that this user was given this answer; `known` is what was held about them."""
         answer, flag = rendered.answer, rendered.flag
-        mark = (answer.flag, answer.stage, user.key, answer.visible)
+        mark = (answer.flag, answer.stage, user, answer.visible)
         seen = self._seen
         if mark in seen:
             return
@@ -80,13 +86,13 @@ class Exposures:
         if len(seen) > MOST_REMEMBERED:
             seen.popitem(last=False)
         slot = flag.rollout.slot if flag.rollout is not None else None
-        admission = user.admissions.get(slot) if slot is not None else None
+        admission = known.admissions.get(slot) if slot is not None else None
         self._buffer.append(
             Exposure(
                 world.snapshot.environment,
                 answer.flag,
                 slot,
-                user.key,
+                user,
                 "control" if answer.why == reasons.STAGE_NOT_DRAWN else "treated",
                 answer.stage,
                 admission.weight if admission is not None else 1,

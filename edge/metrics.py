@@ -29,7 +29,6 @@ class Metrics:
 
     def __init__(self) -> None:
         self.asked = 0
-        self.unknown = 0
         self.answers: Counts = {}
         self.refused: dict[int, int] = {}
         self._latency = [0] * (len(BOUNDS) + 1)

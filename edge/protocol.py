@@ -254,13 +254,10 @@ class HuiduProtocol(HttpToolsProtocol):
         edge = self.edge
         edge.responses.refresh(self.server_state.default_headers)
         check = Check(self, route, head, bodiless=bodiless)
+        self.queue.append(check)
         check.run(body)
-        ready = check.ready
-        if ready is not None and not self.queue and not check.closes and not self.stopping:
-            self.server_state.total_requests += 1
-            self.transport.write(ready)
-        else:
-            self._place(check)
+        if len(self.queue) > MOST_QUEUED:
+            self.flow.pause_reading()
 
     @property
     def _ready_edge(self) -> Any:
@@ -283,6 +280,13 @@ class HuiduProtocol(HttpToolsProtocol):
     def flush(self) -> None:
         """Write every answer that is next in order."""
         queue = self.queue
+        if len(queue) == 1 and type(queue[0]) is Check and not queue[0].closes:
+            ready = queue[0].ready
+            if ready is not None and not self.stopping:  # nearly always
+                queue.popleft()
+                self.server_state.total_requests += 1
+                self.transport.write(ready)
+            return
         written: list[bytes] = []
         while queue:
             first = queue[0]

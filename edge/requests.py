@@ -13,6 +13,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from edge.rights import Right
 from edge.state import State
 from huidu.wire.access import Key
 
@@ -82,7 +83,8 @@ _CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
 class Head:
     """What the headers of a request said.
 
-    `key` is the live key the caller showed; `named` tells "no key" from "no such key".
+    `key` is the live key the caller showed; `named` tells "no key" from "no such key"; `right` is
+    what follows from it, as long as `generation` is the state's.
     """
 
     __slots__ = (
@@ -93,6 +95,7 @@ class Head:
         "last_event",
         "length",
         "named",
+        "right",
     )
 
     def __init__(self, state: State, headers: Headers, *, keep_alive: bool) -> None:
@@ -122,3 +125,4 @@ class Head:
         if token:
             self.named = True
             self.key = state.key_of(token)
+        self.right = Right(state, self.key, named=self.named)

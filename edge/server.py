@@ -22,6 +22,8 @@ from huidu.model import Snapshot
 if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
+    from edge.protocol import HuiduProtocol
+
 logger = logging.getLogger("huidu.edge")
 
 TICK_SECONDS: Final = 1.0
@@ -44,13 +46,16 @@ class Edge:
         """Seconds since the start, for what need not be precise."""
         self.heads: dict[bytes, Head] = {}
         self.routes: dict[bytes, Route] = {}
+        self._due: list[HuiduProtocol] = []
         self._generation = -1
         self._server_state: ServerState | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     async def start(self, server_state: ServerState) -> None:
         """Return once checks can be answered, or once it is clear that they cannot yet."""
         self._server_state = server_state
+        self._loop = asyncio.get_running_loop()
         self.profiles.start()
         await self.feed.start()
         self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
@@ -63,6 +68,23 @@ class Edge:
         await asyncio.sleep(0)  # the last exposures leave with this turn of the loop
         await self.feed.stop()
         await self.profiles.stop()
+
+    def write_soon(self, connection: HuiduProtocol) -> None:
+        """Let a connection's answers leave at the end of this turn of the loop.
+
+        Answers that are written one after the other, and not each after some more work, find
+        their clients awake: a wake-up costs as much as a whole check.
+        """
+        due = self._due
+        if not due:
+            assert self._loop is not None
+            self._loop.call_soon(self._write_due)
+        due.append(connection)
+
+    def _write_due(self) -> None:
+        due, self._due = self._due, []
+        for connection in due:
+            connection.flush()
 
     def remember(self, headers: bytes, head: Head) -> None:
         """Remember what a header block means."""

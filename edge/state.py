@@ -14,8 +14,8 @@ from edge.clock import Days, Decisions, Stamps
 from edge.context import sayable
 from edge.settings import Settings
 from huidu.engine import Compiled
-from huidu.model import Answer, Attribute, AttributeSource, Flag, Snapshot
-from huidu.wire import access
+from huidu.model import Answer, Attribute, AttributeSource, Flag, Snapshot, User
+from huidu.wire import access, profile
 from huidu.wire.access import Access, Key, KeyKind
 
 MOST_REMEMBERED: Final = 2_048
@@ -43,9 +43,11 @@ class World:
         self.sayable: dict[KeyKind, dict[str, Attribute]] = {
             kind: sayable(snapshot.attributes, kind) for kind in KeyKind
         }
-        self.callers_own = [
+        self.callers_own = frozenset(
             each.name for each in snapshot.attributes if each.source is AttributeSource.CALLER
-        ]
+        )
+        self._held: dict[bytes, User] = {}
+        self._held_on = datetime.date.min
         self._rendered: dict[int, Rendered] = {}
         self._degraded: dict[int, tuple[Answer, Answer]] = {}
 
@@ -72,6 +74,20 @@ class World:
         made = degraded(answer, self.flags[answer.flag])
         self._degraded[id(answer)] = (answer, made)
         return made
+
+    def held(self, record: bytes, today: datetime.date) -> User:
+        """What a packed profile says today. An application asks about one user several times.
+
+        Raises:
+            ProfileError: the record cannot be read.
+        """
+        if today != self._held_on or len(self._held) >= MOST_REMEMBERED:
+            self._held.clear()
+            self._held_on = today
+        known = self._held.get(record)
+        if known is None:
+            known = self._held[record] = profile.user_of(record, "", today, self.attributes)
+        return known
 
     def flags_for(self, kind: KeyKind) -> dict[str, Flag]:
         """The flags a kind of key may ask for."""

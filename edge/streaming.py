@@ -6,10 +6,11 @@ import time
 from typing import TYPE_CHECKING
 
 from edge import stream
-from edge.checks import RETRY, refusal
+from edge.checks import refusal
 from edge.exchange import Exchange
 from edge.http import CORS, NO_STORE, STATUS_LINES
 from edge.requests import Head, Route
+from edge.rights import CHALLENGE, RETRY
 from huidu import reasons
 from huidu.wire.access import Key, KeyKind
 
@@ -50,9 +51,7 @@ def listen(connection: HuiduProtocol, route: Route, head: Head) -> Exchange:
         key = stream.holder(edge.state, route.query, time.time())
         connection.by_token = key is not None
     if key is None:
-        return refuse(
-            401, "expected a live API key or a live token", b"www-authenticate: Bearer\r\n"
-        )
+        return refuse(401, "expected a live API key or a live token", CHALLENGE)
     if key.kind is KeyKind.INGEST or key.environment != edge.state.environment:
         return refuse(403, f"this key may not listen to environment {edge.state.environment}")
     edge.responses.refresh(connection.server_state.default_headers)
