@@ -8,6 +8,7 @@ from rest_framework.routers import SimpleRouter
 
 from rollout.api import flags, health, records, rollouts, schema
 from rollout.api.checks import ExplanationView, VisibilityView
+from rollout.api.events import EventsView
 from rollout.api.snapshot import SnapshotView
 
 manage = SimpleRouter(trailing_slash=False)
@@ -33,6 +34,7 @@ assert schema.ApiKeyScheme  # registered by being imported
 urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/manage/", include(manage.urls)),
     path("api/v1/snapshot", SnapshotView.as_view()),
+    path("api/v1/events", EventsView.as_view()),
     path("api/v1/flags/<str:key>/users/<str:user>", VisibilityView.as_view()),
     path("api/v1/flags/<str:key>/users/<str:user>/explanation", ExplanationView.as_view()),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
