@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from typing import Any
+
 from cohorts import models
 from huidu import model
 
@@ -39,3 +42,10 @@ def cohort(row: models.Cohort) -> model.Cohort:
         include=frozenset(row.include),
         exclude=frozenset(row.exclude),
     )
+
+
+def exact(value: Any) -> Any:
+    """A stored number in the form rules compare: a whole one as an integer."""
+    if isinstance(value, Decimal):
+        return int(value) if value == value.to_integral_value() else float(value)
+    return value

@@ -42,7 +42,7 @@ class DailyPayments(models.Model):
     user_id = fields.user_id_field()
     day = models.DateField(_("day"))
     count = models.PositiveIntegerField(_("payments"))
-    amount = models.DecimalField(_("amount (CNY)"), max_digits=18, decimal_places=2, default=0)
+    amount = models.DecimalField(_("amount (CNY)"), max_digits=30, decimal_places=2, default=0)
 
     class Meta:
         verbose_name = _("payments of a day")
