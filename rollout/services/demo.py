@@ -1,0 +1,156 @@
+"""The sample deployment, made through the same services as any other change.
+
+Idempotent: what is there already is left as people have changed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+from django.conf import settings
+from django.db import transaction
+from django.utils import timezone
+
+from cohorts.models import Cohort
+from cohorts.services import rebuild
+from rollout.models import Flag, Metric, Rollout, Stage
+from rollout.services import (
+    cohort_edits,
+    compliance,
+    demo_users,
+    flags,
+    gates,
+    metrics,
+    payloads,
+    region_policies,
+    rollouts,
+    stages,
+)
+from rollout.services import demo_catalog as catalog
+from rollout.services.audit import Actor
+
+OPERATOR: Final = Actor(name="sample operator", person="sample operator")
+REVIEWER: Final = Actor(name="sample reviewer", person="sample reviewer")
+WHY: Final = f"sample deployment ({catalog.SAMPLE})"
+
+
+def load(*, users: int = demo_users.USERS) -> Iterator[str]:
+    """Make what is missing; yields a line for each step as it is done.
+
+    1. Users and payments, so that the draw has a population.
+    2. Cohorts, metrics, the region policy, the two flags with their gates and tiers.
+    3. The rollout of 微粒贷, started for staff, then drawn for 5 % of the eligible users.
+    4. Packed profiles in Redis: at last, with the draw in them.
+    """
+    environment = settings.HUIDU_ENVIRONMENT
+    now = timezone.now()
+    today = now.astimezone(ZoneInfo(settings.HUIDU_DAY_ZONE)).date()
+    made = demo_users.load(now, today, users)
+    yield f"{made:,} sample users with {demo_users.DAYS} days of payments"
+    with transaction.atomic():  # one snapshot, not fifty
+        flag = _weilidai(environment)
+        _fenfu(environment)
+    yield "flags weilidai and fenfu"
+    if rollout := _rollout(flag):
+        _advance(rollout)
+        stage = rollout.current
+        if stage is not None:
+            yield f"rollout {rollout} in stage {stage.key}: {stage.drawn or 0:,} users drawn"
+    yield f"{_pack(now):,} profiles packed"
+
+
+def _pack(now: datetime) -> int:
+    return rebuild.rebuild_profiles(now)
+
+
+def _weilidai(environment: str) -> Flag:
+    for cohort in catalog.COHORTS:
+        if not Cohort.objects.filter(key=cohort["key"]).exists():
+            cohort_edits.save_cohort(cohort, by=OPERATOR, reason=WHY)
+    for metric in catalog.METRICS:
+        if not Metric.objects.filter(environment=environment, key=metric["key"]).exists():
+            metrics.save_metric(environment, metric, by=OPERATOR, reason=WHY)
+    found = Flag.objects.filter(environment=environment, key="weilidai").first()
+    if found is not None:
+        return found
+    region_policies.save_region_policy(
+        environment, by=OPERATOR, reason=WHY, **catalog.REGION_POLICY
+    )
+    flag = flags.create(
+        environment,
+        "weilidai",
+        by=OPERATOR,
+        reason=WHY,
+        label_zh="微粒贷",
+        label_en="Weilidai consumer loan",
+        description=f"支付应用内的消费贷入口，按邀请与抽样逐步开放。{catalog.SAMPLE}",
+        owner="lending",
+        entry_mode=Flag.EntryMode.INVITE,
+        lender="微众银行",
+    )
+    _gates(flag, catalog.GATES)
+    for order, tier in enumerate(catalog.TIERS):
+        gates.save_tier(flag, {"order": order, **tier}, by=OPERATOR, reason=WHY)
+    for entry in catalog.COMPLIANCE:
+        item = compliance.save_item(flag, entry, by=OPERATOR, reason=WHY)
+        compliance.sign(item, by=REVIEWER, reason=WHY)
+    return flag
+
+
+def _fenfu(environment: str) -> None:
+    if Flag.objects.filter(environment=environment, key="fenfu").exists():
+        return
+    flag = flags.create(
+        environment,
+        "fenfu",
+        by=OPERATOR,
+        reason=WHY,
+        label_zh="分付",
+        label_en="Fenfu instalments",
+        description=f"分期消费产品，由用户申请。{catalog.SAMPLE}",
+        owner="lending",
+        entry_mode=Flag.EntryMode.APPLY,
+        lender="财付通小贷",
+    )
+    _gates(flag, catalog.FENFU_GATES)
+    rollout = rollouts.create(flag, by=OPERATOR, name=catalog.SAMPLE, reason=WHY)
+    for order, stage in enumerate(catalog.STAGES):
+        _stage(rollout, order, stage)
+
+
+def _gates(flag: Flag, entries: list[dict[str, Any]]) -> None:
+    for order, entry in enumerate(entries):
+        values = payloads.gate_values(flag.environment, {"order": order, **entry})
+        gates.save_gate(flag, values, by=OPERATOR, reason=WHY)
+
+
+def _stage(rollout: Rollout, order: int, values: dict[str, Any]) -> Stage:
+    plan = payloads.stage_values({"order": order, **values})
+    return stages.save_stage(rollout, plan, by=OPERATOR, reason=WHY)
+
+
+def _rollout(flag: Flag) -> Rollout | None:
+    """The sample rollout, if this flag has none yet."""
+    if flag.rollouts.exists():
+        return None
+    with transaction.atomic():
+        rollout = rollouts.create(flag, by=OPERATOR, name=catalog.SAMPLE, reason=WHY)
+        for order, values in enumerate(catalog.STAGES):
+            stage = _stage(rollout, order, values)
+            if values["key"] == "five-percent":
+                for key, guard in catalog.GUARDS:
+                    metric = payloads.metric(stage, key)
+                    stages.save_guard(stage, metric, guard, by=OPERATOR, reason=WHY)
+    return rollout
+
+
+def _advance(rollout: Rollout) -> None:
+    """Through the same two people as any release: submit, approve, start, promote."""
+    with transaction.atomic():
+        rollouts.submit(rollout, by=OPERATOR, reason=WHY)
+        rollouts.approve(rollout, by=REVIEWER, reason=WHY)
+        rollouts.start(rollout, by=OPERATOR, reason=WHY)
+        rollouts.promote(rollout, by=OPERATOR, reason=WHY, approved_by=REVIEWER)
