@@ -28,22 +28,22 @@ from scipy.stats import beta
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
 
-from promotion_world import MARGINS, Stage, World, plan  # noqa: E402
+from promotion_world import MARGINS, TIGHT, Stage, World, plan  # noqa: E402
 
-from huidu.promotion import CODE_VERSION, Outcome, State, review  # noqa: E402
+from huidu.promotion import CODE_VERSION, Decision, Outcome, State, review  # noqa: E402
 
 HARM_SIZES = [
-    # metric, treated over control, treated users until rollback in docs/statistics (reference)
-    ("success", 0.8, 4_850),
-    ("success", 0.5, 750),
-    ("complaints", 2.0, 3_000),
-    ("complaints", 5.0, 350),
-    ("api_errors", 3.0, 260),
-    ("api_errors", 10.0, 53),
-    ("latency", 1.25, 300),
-    ("latency", 2.0, 52),
-    ("amount", 0.8, 13_000),
-    ("amount", 0.5, 1_700),
+    # metric, treated over control, treated users until rollback in the design, days simulated
+    ("success", 0.8, 4_850, 3),
+    ("success", 0.5, 750, 1),
+    ("complaints", 2.0, 3_000, 3),
+    ("complaints", 5.0, 350, 1),
+    ("api_errors", 3.0, 260, 1),
+    ("api_errors", 10.0, 53, 1),
+    ("latency", 1.25, 300, 1),
+    ("latency", 2.0, 52, 1),
+    ("amount", 0.8, 13_000, 8),
+    ("amount", 0.5, 1_700, 2),
 ]
 
 HARMLESS = {
@@ -104,14 +104,16 @@ def false_promotion(runs: int, seed: int, look_min: int) -> dict[str, Any]:
     """One guard exactly at its margin, all others harmless."""
     print(f"false promotion with one guard exactly at its margin, looks every {look_min} minutes")
     found = {}
-    for name, margin in MARGINS.items():
-        effect = 1 - margin if name in ("success", "amount") else 1 + margin
-        world = World(effects={name: effect}, look_min=look_min)
-        ends = [run(world, seed + i)[0].decision for i in range(runs)]
-        found[name] = rate(ends.count("promote"), runs) | {
-            "rolled_back": ends.count("roll_back")  # type: ignore[arg-type]
-        }
-        say(name, found[name], "promise: at most 5 %")
+    for label, margins in (("", MARGINS), (", tight", TIGHT)):
+        for name, margin in margins.items():
+            effect = 1 - margin if name in ("success", "amount") else 1 + margin
+            world = World(effects={name: effect}, look_min=look_min, margins=tuple(margins.items()))
+            ends = [run(world, seed + i)[0].decision for i in range(runs)]
+            found[name + label] = rate(ends.count(Decision.PROMOTE), runs) | {
+                "margin": margin,
+                "rolled_back": ends.count(Decision.ROLL_BACK),
+            }
+            say(f"{name}{label}, {margin:.0%}", found[name + label], "promise: at most 5 %")
     return found
 
 
@@ -127,7 +129,9 @@ def harmless(runs: int, seed: int, look_min: int) -> dict[str, Any]:
             "median_day": statistics.median(days) if days else None,
             "rolled_back": sum(o.decision == "roll_back" for o, _, _ in ends),
         }
-        say(label, found[label], f"promise: at least 95 %; median day {found[label]['median_day']}")
+        # One large amount may carry the mean of heavy tails: there the outlook warns beforehand.
+        promise = "no promise" if label == "heavy tails" else "promise: at least 95 %"
+        say(label, found[label], f"{promise}; median day {found[label]['median_day']}")
     return found
 
 
@@ -144,7 +148,7 @@ def broken_feeds(runs: int, seed: int, look_min: int) -> dict[str, Any]:
                         look_min=look_min, fault=fault, fault_metric=name, fault_arm=arm,
                         fault_day=day,
                     )  # fmt: skip
-                    for i in range(max(1, runs // 10)):
+                    for i in range(max(1, runs // 20)):
                         hits += run(world, seed + i)[0].decision == "promote"
                         total += 1
             found[f"{fault}, {arm}"] = rate(hits, total)
@@ -156,11 +160,9 @@ def users_harmed(runs: int, seed: int, look_min: int) -> dict[str, Any]:
     """Treated users enrolled before a harmful stage is rolled back."""
     print(f"treated users until rollback, looks every {look_min} minutes, 50 treated each")
     found = {}
-    for name, effect, reference in HARM_SIZES:
-        ends = [
-            run(World(effects={name: effect}, days=6), seed + i, minimum_days=6)
-            for i in range(runs)
-        ]
+    for name, effect, reference, days in HARM_SIZES:
+        world = World(effects={name: effect}, days=days)
+        ends = [run(world, seed + i, minimum_days=days) for i in range(runs)]
         users = sorted(s.treated_users(k) for o, k, s in ends if o.decision == "roll_back")
         named = Counter(o.metric for o, _, _ in ends)
         row = {
@@ -210,7 +212,7 @@ QUESTIONS = {
     "false_rollback": false_rollback,
 }
 # Looks too rare for harm only make promotions likelier, so these questions may look seldom.
-LOOK_MIN = {"false_promotion": 360, "harmless": 60, "broken_feeds": 120, "false_rollback": 60}
+LOOK_MIN = {"false_promotion": 720, "harmless": 60, "broken_feeds": 120, "false_rollback": 120}
 
 
 def main() -> None:

@@ -46,19 +46,23 @@ class World:
     outages: int = 3
     spread: float = 1.7  # sigma of log amounts
     overdue: bool = False
+    margins: tuple[tuple[str, float], ...] = ()  # by metric; else MARGINS
     fault: str = ""  # dead | stalled | zero
     fault_metric: str = ""
     fault_arm: str = "t"  # t | c | both
     fault_day: float = 0.0
 
 
-MARGINS = {"success": 0.1, "complaints": 0.3, "api_errors": 0.25, "latency": 0.1, "amount": 0.1}
+MARGINS = {"success": 0.1, "complaints": 0.3, "api_errors": 0.25, "latency": 0.1, "amount": 0.2}
+# So tight that a stage at its margin cannot be told by its harm: the proof itself is on trial.
+TIGHT = {"success": 0.04, "complaints": 0.12, "api_errors": 0.06, "latency": 0.02, "amount": 0.08}
 HARM = {"success": Harm.DECREASE, "amount": Harm.DECREASE}
 EDGES = (200.0, 200.0 * np.exp(0.5 * 1.2816), 200.0 * np.exp(0.5 * P99))
 
 
 def metrics(world: World) -> tuple[Metric, ...]:
     """The five guards, and overdue loans where the world has them."""
+    margins = MARGINS | dict(world.margins)
     kinds = {
         "success": Kind.BINARY,
         "complaints": Kind.BINARY,
@@ -70,10 +74,10 @@ def metrics(world: World) -> tuple[Metric, ...]:
     for name, kind in kinds.items():
         extra: dict[str, Any] = {}
         if kind is Kind.LATENCY:
-            edges = (*EDGES, EDGES[2] * (1 + MARGINS[name]))
+            edges = (*EDGES, EDGES[2] * (1 + margins[name]))
             extra = {"edges_ms": edges, "baseline_index": 2, "margin_index": 3}
         harm = HARM.get(name, Harm.INCREASE)
-        found.append(Metric(name=name, kind=kind, harm=harm, margin_rel=MARGINS[name], **extra))
+        found.append(Metric(name=name, kind=kind, harm=harm, margin_rel=margins[name], **extra))
     if world.overdue:
         found.append(Metric(name="overdue", kind=Kind.BINARY_DELAYED, margin_rel=0.5, lag_days=30))
     return tuple(found)
@@ -96,7 +100,7 @@ def plan(world: World, *, minimum_days: float = 7.0) -> Plan:
 
 
 def _rho(share: float) -> np.ndarray:
-    return share * RELATIVE_DRAW / float(SHARE_OF_USERS @ RELATIVE_DRAW)
+    return np.asarray(share * RELATIVE_DRAW / float(SHARE_OF_USERS @ RELATIVE_DRAW))
 
 
 class Stage:
@@ -153,7 +157,8 @@ class Stage:
             np.cumsum(np.where((self.epoch == e)[:, None, None, None], increments, 0), axis=0)
             for e in range(epochs)
         ]
-        return np.stack(by_epoch, axis=1).tolist()
+        told: list[Any] = np.stack(by_epoch, axis=1).tolist()
+        return told
 
     def _requests(self, rng: np.random.Generator, rate: np.ndarray) -> np.ndarray:
         n = self.users
@@ -170,7 +175,8 @@ class Stage:
         return np.stack([bad, num, requests, num2, den2, numden], axis=3)
 
     def _latency(self, rng: np.random.Generator) -> np.ndarray:
-        edges = np.array([*EDGES, EDGES[2] * (1 + MARGINS["latency"])])
+        margin = (MARGINS | dict(self.world.margins))["latency"]
+        edges = np.array([*EDGES, EDGES[2] * (1 + margin)])
         slower = np.where(self.down, 1.8, 1.0) * self.level**0.3
         scale = slower[:, None] * np.array([self.world.effects.get("latency", 1.0), 1.0])
         from scipy.special import ndtr

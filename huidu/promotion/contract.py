@@ -83,8 +83,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
     id: str | int
     rho: float
-    stratum: str | int = ""
-    epoch: str | int = 0
+    stratum: str | float | int = ""
+    epoch: str | float | int = 0
     from_min: float = 0.0
     to_min: float | None = None
 
@@ -180,7 +180,8 @@ class Evidence(msgspec.Struct, frozen=True):
 class Pulse(msgspec.Struct, frozen=True):
     """When an arm's total last changed: tells a feed gone silent from a quiet one.
 
-    `total` so far, reached in `changes` looks that each moved it, `users` enrolled at the last.
+    `total` so far, reached in `changes` movements (events of a count, looks that moved a sum), and
+    the `users` enrolled at the last of them.
     """
 
     total: float = 0.0

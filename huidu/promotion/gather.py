@@ -10,7 +10,7 @@ import msgspec
 from huidu.errors import EvidenceError
 from huidu.promotion import evidence as ev
 from huidu.promotion import texts
-from huidu.promotion.contract import Evidence, Look, Metric, Missing, Pulse, State
+from huidu.promotion.contract import Evidence, Look, Metric, Missing, Pulse, Role, State
 from huidu.promotion.finding import Finding
 from huidu.promotion.plan import CompiledPlan, Guard
 
@@ -41,7 +41,7 @@ def gather(plan: CompiledPlan, state: State, look: Look) -> Gathered:
     for guard in plan.guards:
         problem = _take_over(plan, guard, state, look, (users, places), evidence, pulses)
         # A metric that is only watched blocks nothing.
-        if problem is not None and guard.metric.role != "watch":
+        if problem is not None and guard.metric.role is not Role.WATCH:
             problems.append(problem)
     return Gathered(users, evidence, pulses, problems)
 
@@ -75,8 +75,18 @@ def _take_over(
         if fallen is not None:
             return texts.fell(guard.name, fallen)
     if complete is not None:
+        arms = _beats(guard, state.pulses.get(guard.name), now)
+        pulses[guard.name] = arms
+        enrolled_arms = [sum(pair[i] for pair in users.values()) for i in (0, 1)]
+        # Control gone silent while treated goes on is a broken feed, and would look like harm.
+        # Treated gone silent may be the harm itself (nobody succeeds any more): that is judged.
+        if (
+            has_control
+            and ev.is_silent(arms[1], enrolled_arms[1])
+            and not ev.is_silent(arms[0], enrolled_arms[0])
+        ):
+            return texts.silent(guard.name, "control", enrolled_arms[1] - arms[1].users)
         evidence[guard.name] = msgspec.structs.replace(now, as_of=complete)
-        pulses[guard.name] = _beats(state.pulses.get(guard.name), now)
     latest = evidence.get(guard.name)
     if latest is None:
         return texts.no_data(guard.name)
@@ -87,22 +97,20 @@ def _take_over(
     return None
 
 
-def _beats(before: tuple[Pulse, Pulse] | None, now: Evidence) -> tuple[Pulse, Pulse]:
-    treated, control = before or (Pulse(), Pulse())
-    # Column 0 is the count of events (the lowest edge for latencies); of means, column 1 the sum.
-    column = 1 if len(next(iter(now.t.values()), ())) == 5 else 0
-    return (
+def _beats(guard: Guard, before: tuple[Pulse, Pulse] | None, now: Evidence) -> tuple[Pulse, Pulse]:
+    # Column 0 is the count of events (beyond the lowest edge for latencies); of means, 1 the sum.
+    column = 0 if guard.counts_users else 1
+    old = before or (Pulse(), Pulse())
+    treated, control = (
         ev.beat(
-            treated,
-            sum(row[column] for row in now.t.values()),
-            sum(pair[0] for pair in now.users.values()),
-        ),
-        ev.beat(
-            control,
-            sum(row[column] for row in now.c.values()),
-            sum(pair[1] for pair in now.users.values()),
-        ),
+            old[i],
+            sum(row[column] for row in rows.values()),
+            sum(pair[i] for pair in now.users.values()),
+            counts_events=guard.counts_users,
+        )
+        for i, rows in enumerate((now.t, now.c))
     )
+    return treated, control
 
 
 def streaks(plan: CompiledPlan, state: State, look: Look, *, count: bool) -> dict[str, int]:
@@ -113,12 +121,21 @@ def streaks(plan: CompiledPlan, state: State, look: Look, *, count: bool) -> dic
     lengths: dict[str, int] = {}
     for gauge in plan.gauges:
         before = state.streaks.get(gauge.name, 0)
-        beyond = is_breached(gauge, look.gauges.get(gauge.name))
+        beyond = is_breached(gauge, reading_of(gauge, look))
         if beyond is None or not count:
             lengths[gauge.name] = before
         else:
             lengths[gauge.name] = before + 1 if beyond else 0
     return lengths
+
+
+def reading_of(gauge: Metric, look: Look) -> float | None:
+    """The gauge's reading, or None if there is none or its source says that it is old."""
+    as_of = look.as_of.get(gauge.name)
+    known = [m for m in (as_of.t, as_of.c) if m is not None] if as_of is not None else []
+    if known and look.t_min - max(known) > ev.FRESH_MIN:
+        return None
+    return look.gauges.get(gauge.name)
 
 
 def is_breached(gauge: Metric, reading: float | None) -> bool | None:
@@ -140,9 +157,9 @@ def unsure(
     """Readings that do not roll back but that nobody should be promoted on."""
     missing: list[Missing] = []
     for gauge in plan.gauges:
-        if gauge.role == "watch":
+        if gauge.role is Role.WATCH:
             continue
-        beyond = is_breached(gauge, look.gauges.get(gauge.name))
+        beyond = is_breached(gauge, reading_of(gauge, look))
         if beyond is None:
             missing.append(texts.gauge_unknown(gauge.name))
         elif beyond:
@@ -159,7 +176,8 @@ def unsure(
         if arms is None or latest is None or "silent_feed" in accepted:
             continue
         for label, pulse, i in (("treated", arms[0], 0), ("control", arms[1], 1)):
-            enrolled = sum(pair[i] for pair in gathered.users.values())
-            if (i == 0 or not guard.absolute) and ev.is_silent(pulse, enrolled):
+            enrolled = sum(pair[i] for pair in latest.users.values())
+            told = any(p.code == "silent_feed" and p.metric == guard.name for p in missing)
+            if not told and (i == 0 or not guard.absolute) and ev.is_silent(pulse, enrolled):
                 missing.append(texts.silent(guard.name, label, enrolled - pulse.users))
     return missing

@@ -79,6 +79,9 @@ def _judge_counts(
         log_es = np.minimum(log_es, log_evidence_of_counts(a, b, factors))
     column = int(log_es.argmax())
     ratio, deviation = _count_ratio(a[:, column], b[:, column], rho)
+    # Nothing above it can be evidence of fewer; for latencies, other edges may have moved more.
+    worth_a_test = TOO_GOOD if columns == 1 else 1.0
+    seems_rarer = guard.increase and ratio is not None and ratio < worth_a_test
     if guard.metric.kind is Kind.LATENCY:
         ratio, deviation = latency_ratio(guard, treated, control, rho, column, ratio, deviation)
         score = latency_score(guard, treated, control, rho)
@@ -88,7 +91,7 @@ def _judge_counts(
         )
     low, high = interval(ratio, deviation)
     log_too_good = 0.0
-    if guard.increase:
+    if seems_rarer:
         log_too_good = average(log_evidence_of_counts(a, b, plan.too_good_factors))
     return Finding(
         log_e=average(log_es),
@@ -131,7 +134,7 @@ def _judge_mean(guard: Guard, treated: Floats, control: Floats) -> Finding:
     deviation = math.sqrt(now.variance) / now.control / max(ratio, 0.1)
     low, high = interval(ratio, deviation)
     log_too_good = 0.0
-    if guard.increase:
+    if guard.increase and ratio < TOO_GOOD:
         rare = stratified_difference(capped_t, capped_c, ratio=TOO_GOOD)
         base = TOO_GOOD * rare.control
         log_too_good = log_evidence_of_mean(

@@ -66,7 +66,7 @@ class Session:
         protocol = message.get("protocol", VERSION)
         if protocol != VERSION:
             raise EvidenceError(f"expected {VERSION}, got {protocol!r}", path="protocol")
-        plan = msgspec.convert(message, Plan)
+        plan = msgspec.convert(_without_nulls(message), Plan)
         check_plan(plan)
         self._plan = plan
 
@@ -89,6 +89,13 @@ def _parse(line: str | bytes) -> dict[str, Any]:
     if not isinstance(message, dict):
         raise EvidenceError(f"expected a JSON object, got {type(message).__name__}")
     return message
+
+
+def _without_nulls(value: Any) -> Any:
+    """A field that is null in a plan is a field left out."""
+    if isinstance(value, dict):
+        return {key: _without_nulls(item) for key, item in value.items() if item is not None}
+    return [_without_nulls(item) for item in value] if isinstance(value, list) else value
 
 
 def _error(sentence: str, is_look: bool) -> dict[str, Any]:

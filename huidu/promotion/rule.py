@@ -27,6 +27,7 @@ from huidu.promotion.contract import (
     Outcome,
     Plan,
     Reading,
+    Role,
     State,
 )
 from huidu.promotion.finding import Finding
@@ -112,8 +113,8 @@ class _Review:
         self.changes["streaks"] = streaks
         self._judge_guards()
         for gauge in self.plan.gauges:
-            if gauge.role != "watch" and streaks.get(gauge.name, 0) >= gauge.for_looks:
-                reading = self.look.gauges.get(gauge.name)
+            if gauge.role is not Role.WATCH and streaks.get(gauge.name, 0) >= gauge.for_looks:
+                reading = gather.reading_of(gauge, self.look)
                 return self._finish(texts.gauge_rollback(gauge, reading, streaks[gauge.name]))
         name = guilty(
             {g.name: self.findings[g.name].log_e for g in self.plan.stoppers},
@@ -236,6 +237,7 @@ class _Review:
                 )
             )
         for gauge in self.plan.gauges:
-            reading = self.look.gauges.get(gauge.name)
-            readings.append(Reading(metric=gauge.name, estimate=reading, as_of=self.look.t_min))
+            reading = gather.reading_of(gauge, self.look)
+            finite = reading is not None and math.isfinite(reading)
+            readings.append(Reading(metric=gauge.name, estimate=reading if finite else None))
         return tuple(readings)

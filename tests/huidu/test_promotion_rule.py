@@ -215,6 +215,13 @@ def test_a_stalled_arm_does_not_look_like_an_effect():
     assert outcome.readings[0].as_of == 2 * DAY
 
 
+def test_a_duplicate_removed_is_no_alarm():
+    looks = [steady(1), look(1.1, counts(308_000, {"success": (698, 14_629)}))]
+    state, outcome = after(plan(), *looks)
+    assert codes(outcome) == ["minimum_stay"]
+    assert state.evidence["success"].t["all"] == (698.0,)
+
+
 def test_a_source_that_lags_alike_in_both_arms_may_be_used_for_an_hour():
     now = steady(7)
     for lag, expected in ((50, Decision.PROMOTE), (70, Decision.HOLD)):
@@ -256,6 +263,32 @@ def test_a_feed_that_went_silent_promotes_nobody(silent):
         assert "silent_feed" in codes(outcome)
 
 
+def test_a_control_feed_gone_silent_does_not_look_like_harm():
+    """Complaints of control stop on day 1; treated ones go on as ever."""
+    looks, stopped = [], None
+    for hours in range(1, 61):
+        n = 28_000 * hours
+        t = n // 20
+        if hours <= 24:
+            stopped = round((n - t) * 0.005)
+        looks.append(look(hours / 24, counts(n, {"complaints": (round(t * 0.005), stopped)})))
+    _, outcome = after(plan(COMPLAINTS), *looks)
+    assert outcome.decision is Decision.HOLD
+    assert "silent_feed" in codes(outcome)
+
+
+def test_treated_users_who_all_stop_succeeding_are_harm_not_silence():
+    looks, stopped = [], None
+    for hours in range(1, 61):
+        n = 28_000 * hours
+        t = n // 20
+        if hours <= 24:
+            stopped = round(t * 0.05)
+        looks.append(look(hours / 24, counts(n, {"success": (stopped, round((n - t) * 0.05))})))
+    state, _ = after(plan(), *looks)
+    assert state.decided == "roll_back"
+
+
 def test_a_bad_event_that_all_but_vanished_waits_for_a_person():
     vanished = look(7, counts(1_960_000, {"complaints": (60, 9_310)}))
     state, outcome = after(plan(COMPLAINTS), vanished)
@@ -295,6 +328,15 @@ def test_an_unknown_gauge_clears_no_alarm_and_promotes_nobody():
     assert outcome.decision is Decision.HOLD
     _, unknown = after(plan(SUCCESS, QUEUE), steady(7))
     assert codes(unknown) == ["gauge_unknown"]
+
+
+def test_an_old_gauge_reading_counts_as_unknown():
+    old = msgspec.structs.replace(
+        gauge_look(7, 0.5),
+        as_of={"success": AsOf(7 * DAY, 7 * DAY), "queue": AsOf(7 * DAY - 61, None)},
+    )
+    _, outcome = after(plan(SUCCESS, QUEUE), old)
+    assert codes(outcome) == ["gauge_unknown"]
 
 
 def test_one_look_told_twice_counts_once():
