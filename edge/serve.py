@@ -63,6 +63,7 @@ class Server(uvicorn.Server):
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await self.config.edge.start(self.server_state)
         await super().startup(sockets)
+        logger.info("edge.serves environment=%s", self.config.edge.settings.environment)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         await super().shutdown(sockets)
