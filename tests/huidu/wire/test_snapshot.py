@@ -1,0 +1,128 @@
+"""A snapshot arrives whole and unchanged, or not at all."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+import pytest
+from hypothesis import given, settings
+
+from huidu.errors import SnapshotError
+from huidu.model import FULL_THRESHOLD, Snapshot, Stage
+from huidu.wire import snapshot as wire
+from tests.huidu.engine.strategies import snapshots
+from tests.huidu.engine.worlds import flag, running, world
+
+
+@pytest.fixture
+def blob() -> bytes:
+    return wire.encode(world(flag()))
+
+
+@settings(max_examples=50, deadline=None)
+@given(snapshots())
+def test_what_is_decoded_is_what_was_encoded(snapshot: Snapshot):
+    assert wire.decode(wire.encode(snapshot)) == snapshot
+
+
+@pytest.mark.parametrize("threshold", [0, 1, 2**53 + 1, 2**63, 2**64 - 1, FULL_THRESHOLD], ids=hex)
+def test_thresholds_survive_to_the_last_bit(threshold):
+    stage = Stage(key="s", threshold=threshold)
+    decoded = wire.decode(wire.encode(world(flag(rollout=running(stage)))))
+    assert decoded.flags[0].rollout is not None
+    assert decoded.flags[0].rollout.stages[0].threshold == threshold
+
+
+def test_equal_snapshots_have_one_version_and_others_another():
+    one = wire.encode(world(flag(block_list=frozenset("abcdefgh"))))
+    same = wire.encode(world(flag(block_list=frozenset("hgfedcba"))))
+    other = wire.encode(world(flag(version=2, block_list=frozenset("abcdefgh"))))
+    assert wire.version_of(one) == wire.version_of(same)
+    assert wire.version_of(one) != wire.version_of(other)
+    assert len(wire.version_of(one)) == 16
+
+
+def test_the_text_is_json_anybody_can_read(blob):
+    assert wire.text_of(blob).startswith(b'{"environment":"test"')
+    assert wire.decode_text(wire.text_of(blob)) == wire.decode(blob)
+
+
+def test_every_cut_is_noticed(blob):
+    for length in range(len(blob)):
+        with pytest.raises(SnapshotError):
+            wire.decode(blob[:length])
+
+
+def test_no_flipped_bit_changes_what_is_read(blob):
+    whole, survivors = wire.decode(blob), 0
+    for position in range(len(blob)):
+        for bit in range(8):
+            damaged = bytearray(blob)
+            damaged[position] ^= 1 << bit
+            try:
+                assert wire.decode(bytes(damaged)) == whole
+                survivors += 1
+            except SnapshotError:
+                pass
+    # Deflate pads its last byte with bits that mean nothing.
+    assert survivors < 8
+
+
+def test_something_after_the_end_is_noticed(blob):
+    with pytest.raises(SnapshotError):
+        wire.decode(blob + b"x")
+
+
+def test_a_newer_format_is_refused_by_name(blob):
+    newer = blob[:5] + bytes([2]) + blob[6:]
+    for read in (wire.decode, wire.version_of):
+        with pytest.raises(SnapshotError, match="expected format 1, got 2"):
+            read(newer)
+
+
+def header(length: int) -> bytes:
+    return struct.pack(">5sBI32s", b"HUIDU", 1, length, b"\0" * 32)
+
+
+def test_a_bomb_is_not_inflated():
+    bomb = zlib.compress(b" " * 50_000_000, 9)
+    with pytest.raises(SnapshotError, match="exactly 100 bytes"):
+        wire.decode(header(100) + bomb)
+    with pytest.raises(SnapshotError, match="at most"):
+        wire.decode(header(wire.MAX_TEXT_BYTES + 1) + bomb)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"nonsense",
+        b'{"environment":"e","sequence":"1"}',
+        b'{"a":' * 100_000,
+        b"\xff\xfe",
+    ],
+    ids=["empty", "a list", "empty object", "no JSON", "wrong type", "endless nesting", "no UTF-8"],
+)
+def test_a_text_that_is_no_snapshot_is_refused(text):
+    with pytest.raises(SnapshotError):
+        wire.decode_text(text)
+
+
+def test_the_path_of_a_fault_is_said():
+    text = wire.encode_text(world(flag())).replace(b'"version":1', b'"version":"one"')
+    with pytest.raises(SnapshotError, match=r"\$\.flags\[0\]\.version"):
+        wire.decode_text(text)
+
+
+def test_a_snapshot_too_long_to_be_read_is_not_written(monkeypatch):
+    monkeypatch.setattr(wire, "MAX_TEXT_BYTES", 100)
+    with pytest.raises(SnapshotError, match="at most 100 bytes"):
+        wire.encode(world(flag()))
+
+
+def test_what_json_cannot_hold_is_not_written():
+    with pytest.raises(SnapshotError, match="JSON"):
+        wire.encode(world(flag(payload={"key": object()})))
