@@ -16,12 +16,14 @@ from typing import Any, Final
 
 import msgspec
 from django.db import connection
+from django.utils import timezone
 
 from cohorts.models import Draw
 from huidu.model import User
 from huidu.wire import snapshot as wire
 from rollout.models import Arm, Snapshot, Stage
 from rollout.services.enrolment import Arms, Enrolled, Ignored
+from rollout.services.held import held_users
 
 MOST_KEPT: Final = 64
 RECENT_SNAPSHOTS: Final = 50
@@ -65,7 +67,7 @@ def record(environment: str, seen: Sequence[Seen]) -> list[str]:
     """
     results = [""] * len(seen)
     placed: list[tuple[int, Enrolled]] = []
-    users = _held({each.user_id for each in seen})
+    users = held_users({each.user_id for each in seen}, now=timezone.now())
     for (flag, sequence), indexes in _by_snapshot(environment, seen).items():
         arms = None if sequence is None else _arms(environment, sequence, flag)
         for i in indexes:
@@ -81,13 +83,6 @@ def record(environment: str, seen: Sequence[Seen]) -> list[str]:
                     placed.append((i, found))
     _write(seen, placed, users, results)
     return results
-
-
-def _held(user_ids: set[str]) -> dict[str, User]:
-    from cohorts import selectors
-
-    held = selectors.held_users(sorted(user_ids))
-    return {each: held.get(each) or User(each, {}) for each in user_ids}
 
 
 def _by_snapshot(environment: str, seen: Sequence[Seen]) -> dict[tuple[str, int | None], list[int]]:
