@@ -100,7 +100,8 @@ def plan(world: World, *, minimum_days: float = 7.0) -> Plan:
 
 
 def _rho(share: float) -> np.ndarray:
-    return np.asarray(share * RELATIVE_DRAW / float(SHARE_OF_USERS @ RELATIVE_DRAW))
+    rho: np.ndarray = np.asarray(share * RELATIVE_DRAW / float(SHARE_OF_USERS @ RELATIVE_DRAW))
+    return rho
 
 
 class Stage:

@@ -99,6 +99,8 @@ def read_metric(
             ("t", cell.t, treated, users[name][0]),
             ("c", cell.c, control, users[name][1]),
         ):
+            if guard.absolute and label == "c":
+                continue  # nobody is compared, so control need not be measured
             row = _read_arm(guard, arm, n, f"cells[{place}].{label}.m.{guard.name}")
             if row is None:
                 return None

@@ -53,7 +53,7 @@ def review(
     Returns:
         The state to keep, and the outcome. After a promotion or rollback every look is held.
     Raises:
-        EvidenceError: the plan cannot be run, or a metric's kind changed during the stage. A look
+        EvidenceError: the plan cannot be run, or a metric changed or went during the stage. A look
             that cannot be true does not raise: it is held with the code `bad_evidence`.
     """
     ready = compiled(plan)
@@ -68,6 +68,13 @@ def review(
 
 
 def _check_kinds(plan: CompiledPlan, state: State) -> None:
+    removed = sorted(state.kinds.keys() - {metric.name for metric in plan.plan.metrics})
+    if removed:
+        raise EvidenceError(
+            f"metric {removed[0]} was there when the stage started and is gone;"
+            " start a new stage for other guards",
+            path="metrics",
+        )
     for metric in plan.plan.metrics:
         before = state.kinds.get(metric.name)
         if before is not None and before != metric.kind:
@@ -99,12 +106,12 @@ class _Review:
         self.plan, self.state, self.look, self.conditions = plan, state, look, conditions
         self.is_new = look.t_min > state.last_t_min
         self.changes: dict[str, Any] = {"last_k": look.k, "last_t_min": look.t_min}
+        self.gathered = gather.gather(plan, state, look)
         if not state.kinds:
             self.changes["kinds"] = {m.name: m.kind.value for m in plan.plan.metrics}
 
     def run(self) -> tuple[State, Outcome]:
-        gathered = gather.gather(self.plan, self.state, self.look)
-        self.gathered = gathered
+        gathered = self.gathered
         self.changes.update(
             users=gathered.users, evidence=gathered.evidence, pulses=gathered.pulses
         )

@@ -532,6 +532,20 @@ def test_a_metric_whose_kind_changes_in_mid_stage_is_refused():
         after(changed, steady(2), state=state)
 
 
+def test_a_guard_cannot_be_dropped_in_mid_stage():
+    state, _ = after(plan(SUCCESS, COMPLAINTS), _two_guards(1))
+    with pytest.raises(EvidenceError, match="complaints was there"):
+        after(plan(SUCCESS), steady(2), state=state)
+
+
+def test_an_absolute_limit_needs_no_reading_of_control():
+    n = 20_000
+    now = look(7, counts(n, {"success": (50, 950), "failing": (2, None)}))
+    _, outcome = after(plan(SUCCESS, LIMIT), now)
+    assert outcome.readings[1].estimate == pytest.approx(2 / 1_000)
+    assert "no_data" not in codes(outcome)
+
+
 def test_a_watched_metric_neither_stops_nor_blocks():
     watched = msgspec.structs.replace(COMPLAINTS, role=Role.WATCH)
     n = 1_960_000
