@@ -113,7 +113,9 @@ def test_a_faulty_item_is_rejected_with_its_code_and_the_others_count(item: Any,
     assert counts() == {("u1", TODAY): 2}
 
 
-@pytest.mark.parametrize("user", ["张三", "user🚀", "o6_bmjrPTlm6_2sgVt7hMZOPfL2M", "a b", "u" * 128])
+@pytest.mark.parametrize(
+    "user", ["张三", "user🚀", "o6_bmjrPTlm6_2sgVt7hMZOPfL2M", "a b", "u" * 128]
+)
 def test_any_unicode_text_may_be_a_user(user: str):
     assert ingest_payments([payment(user=user)], NOW).accepted == 1
     assert counts() == {(user, TODAY): 1}

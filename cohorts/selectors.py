@@ -1,0 +1,165 @@
+"""Reads of "who": facts now and at any past moment, straight from PostgreSQL."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final
+from zoneinfo import ZoneInfo
+
+import msgspec
+from django.conf import settings
+from django.db import connection
+from django.db.models import Sum
+
+from cohorts import mappers
+from cohorts.models import Admission, DailyPayments, PaymentEvent, ProfileHistory, UserListMember
+from cohorts.services import records
+from cohorts.services.facts import RISK_DAY
+from huidu import model
+from huidu.risk import risk_now
+from huidu.wire.profile import MONTH_DAYS, WEEK_DAYS, user
+
+CHUNK: Final = 5_000
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """Payments of the windows that end with one day."""
+
+    weekly: int
+    monthly: int
+
+
+class PastProfile(msgspec.Struct, frozen=True):
+    """What the platform knew about a user at a moment, by attribute name."""
+
+    user_id: str
+    attributes: dict[str, Any]
+    as_of: datetime.datetime
+
+
+def day_of(at: datetime.datetime) -> datetime.date:
+    """The calendar day of a moment in the platform's zone."""
+    return at.astimezone(ZoneInfo(settings.HUIDU_DAY_ZONE)).date()
+
+
+def weekly_payments(user_id: str, at: datetime.datetime) -> int:
+    """Payments of the 7 days that end with the day of `at`, that day up to `at` itself."""
+    return payments_until(user_id, at, WEEK_DAYS)
+
+
+def payments_until(user_id: str, at: datetime.datetime, days: int) -> int:
+    """Payments of the `days` days that end with the day of `at`, that day up to `at` itself."""
+    today = day_of(at)
+    before = DailyPayments.objects.filter(
+        user_id=user_id, day__gt=today - datetime.timedelta(days=days), day__lt=today
+    ).aggregate(total=Sum("count"))["total"]
+    of_today = PaymentEvent.objects.filter(user_id=user_id, day=today, paid_at__lte=at).count()
+    return (before or 0) + of_today
+
+
+def counts_on(day: datetime.date) -> dict[str, Counts]:
+    """Windows of every user who paid in the 30 days that end with `day`; all others have 0."""
+    week = day - datetime.timedelta(days=WEEK_DAYS)
+    month = day - datetime.timedelta(days=MONTH_DAYS)
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT user_id, coalesce(sum(count) FILTER (WHERE day > %s), 0), sum(count)"
+            " FROM cohorts_dailypayments WHERE day > %s AND day <= %s GROUP BY user_id",
+            [week, month, day],
+        )
+        return {user_id: Counts(int(w), int(m)) for user_id, w, m in cursor.fetchall()}
+
+
+def profile_at(user_id: str, at: datetime.datetime) -> PastProfile | None:
+    """What the platform knew at `at`; None when it held nothing about the user yet.
+
+    Facts are those that had arrived by then. Payments are those dated by then, whenever they
+    arrived: a late payment belongs to its own day.
+    """
+    rows = list(
+        ProfileHistory.objects.filter(user_id=user_id, at__lte=at)
+        .order_by("at", "id")
+        .values_list("changes", flat=True)
+    )
+    paid = PaymentEvent.objects.filter(user_id=user_id, paid_at__lte=at).exists()
+    if not rows and not paid:
+        return None
+    facts: dict[str, Any] = {}
+    for changes in rows:
+        facts.update(changes)
+    known = {name: fact for name, fact in facts.items() if fact is not None}
+    known["weekly_payments"] = payments_until(user_id, at, WEEK_DAYS)
+    known["monthly_payments"] = payments_until(user_id, at, MONTH_DAYS)
+    scored_on = known.pop(RISK_DAY, None)
+    if "risk_score" in known and scored_on:
+        day = datetime.date.fromisoformat(scored_on)
+        known["risk_score"] = risk_now(known["risk_score"], day, day_of(at))
+    return PastProfile(user_id, known, at)
+
+
+def held_user(user_id: str, at: datetime.datetime) -> model.User:
+    """The user as the engine judges it at `at`, from PostgreSQL; a bare key when nothing is held.
+
+    Custom facts of attributes that are no longer registered are left out. List memberships are
+    those of today: lists keep no history.
+    """
+    found = profile_at(user_id, at)
+    registry = mappers.registry()
+    facts = {
+        name: fact for name, fact in (found.attributes if found else {}).items() if name in registry
+    }
+    admissions = {
+        row.slot: model.Admission(
+            row.weight, row.admitted and row.since is not None and row.since <= at
+        )
+        for row in Admission.objects.filter(user_id=user_id)
+    }
+    lists = UserListMember.objects.filter(user_id=user_id).values_list("list_id", flat=True)
+    return model.User(user_id, facts, admissions, frozenset(lists))
+
+
+def held_users(
+    user_ids: Sequence[str], at: datetime.datetime | None = None
+) -> dict[str, model.User]:
+    """Many users as the engine judges them on the day of `at` (today by default).
+
+    Same facts as in the packed profiles, read from the rows; users of whom nothing is held are
+    left out.
+    """
+    registry = mappers.registry()
+    today = day_of(at or datetime.datetime.now(datetime.UTC))
+    slots = {name: each.id for name, each in registry.items()}
+    return {
+        user_id: user(profile, user_id, today, registry)
+        for user_id, profile in records.profiles(user_ids, slots)
+        if profile is not None
+    }
+
+
+def every_user(
+    today: datetime.date, registry: Mapping[str, model.Attribute]
+) -> Iterator[model.User]:
+    """All users with a profile, by user id, as the engine judges them on `today`."""
+    slots = {name: each.id for name, each in registry.items()}
+    for user_ids in chunks_of_users():
+        for user_id, profile in records.profiles(user_ids, slots):
+            if profile is not None:
+                yield user(profile, user_id, today, registry)
+
+
+def chunks_of_users() -> Iterator[list[str]]:
+    """The ids of all users with a profile, in order, some at a time."""
+    after = ""
+    while True:
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT user_id FROM cohorts_profile WHERE user_id > %s ORDER BY user_id LIMIT %s",
+                [after, CHUNK],
+            )
+            users = [user_id for (user_id,) in cursor.fetchall()]
+        if users:
+            yield users
+        if len(users) < CHUNK:
+            return
+        after = users[-1]

@@ -1,0 +1,66 @@
+"""Judges many users by rules, as the engine would: definitely true, definitely false, unknown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from cohorts import mappers
+from huidu.engine.nodes import Node
+from huidu.engine.rules import Reader
+from huidu.engine.values import known_value
+from huidu.errors import RuleError
+from huidu.model import Attribute, Rule, User
+
+MAX_WEIGHT: Final = 1_000
+
+
+class Known:
+    """One user's facts in the form rules compare."""
+
+    __slots__ = ("_attributes", "key")
+
+    def __init__(self, user: User) -> None:
+        self.key = user.key
+        self._attributes = user.attributes
+
+    def value(self, attribute: Attribute) -> Any:
+        return known_value(attribute, self._attributes.get(attribute.name))
+
+
+class Judge:
+    """An audience and weights, read once against the registry as it is now.
+
+    Args:
+        audience: the rule of who is eligible; ``{}`` is everybody.
+        weights: ``[{"rule": {...}, "weight": 3}]``; the first match wins, else 1.
+    Raises:
+        RuleError: a rule or weight is wrong; the path says where.
+    """
+
+    def __init__(self, audience: Rule, weights: Sequence[Mapping[str, Any]] = ()) -> None:
+        self.registry = mappers.registry()
+        reader = Reader(self.registry, {each.key: each for each in mappers.cohorts()})
+        self._audience = reader.read(audience, "audience")
+        self._weights: list[tuple[Node, int]] = []
+        for index, each in enumerate(weights):
+            weight = each.get("weight")
+            if type(weight) is not int or not 1 <= weight <= MAX_WEIGHT:
+                raise RuleError(
+                    f"expected a whole number from 1 to {MAX_WEIGHT}, got {weight!r}",
+                    path=f"weights[{index}].weight",
+                )
+            node = reader.read(each.get("rule"), f"weights[{index}].rule")
+            self._weights.append((node, weight))
+
+    def fits(self, user: User) -> bool | None:
+        """Whether the user belongs to the audience; None when data is missing to say."""
+        return self._audience.truth(Known(user))
+
+    def weight(self, user: User) -> int:
+        """How many times as likely the user is drawn; a missing fact makes nobody heavier."""
+        facts = Known(user)
+        for node, weight in self._weights:
+            if node.truth(facts):
+                return weight
+        return 1

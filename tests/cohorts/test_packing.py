@@ -1,0 +1,187 @@
+"""Packed profiles follow the rows, whatever happens to packers and to Redis."""
+
+from __future__ import annotations
+
+import random
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
+
+import pytest
+import redis as redis_py
+from django.db import connection, transaction
+
+from cohorts.models import DirtyProfile, Profile, UserList
+from cohorts.services import admissions, lists, packing, rebuild, store
+from cohorts.services.ingest import ingest_payments, ingest_profiles
+from huidu.model import Admission
+from tests.cohorts.conftest import NOW
+
+pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+
+
+def pay(number: int, user: str, moment: str = "2026-05-20T10:00:00+08:00"):
+    return {"event_id": f"e{number}", "user_id": user, "paid_at": moment}
+
+
+def test_a_payment_is_in_the_packed_profile_when_the_request_ends(packed):
+    ingest_payments([pay(1, "u1"), pay(2, "u1")], NOW)
+    assert packed("u1").attributes["weekly_payments"] == 2
+    assert not DirtyProfile.objects.exists()
+
+
+def test_a_payment_of_tomorrow_counts_tomorrow(packed):
+    ingest_payments([pay(1, "u1"), pay(2, "u1", "2026-05-21T08:00:00+08:00")], NOW)
+    assert packed("u1").attributes["weekly_payments"] == 1
+
+
+def test_a_transaction_that_fails_leaves_neither_rows_nor_record(packed):
+    with transaction.atomic():
+        ingest_payments([pay(1, "u1")], NOW)
+        transaction.set_rollback(True)
+    assert packed("u1") is None
+    assert not DirtyProfile.objects.exists()
+
+
+def test_admissions_and_lists_are_in_the_record(packed):
+    number = UserList.objects.create(key="blocked", kind="block").number
+    admissions.admit(7, ["u1"], now=NOW)
+    lists.add_members(number, ["u1", "u2"])
+    assert packed("u1").admissions == {7: Admission(1, True)}
+    assert packed("u1").lists == packed("u2").lists == {number}
+    assert packed("u2").attributes == {}
+    lists.remove_members(number, ["u2"])
+    assert packed("u2") is None
+
+
+def test_a_change_while_its_user_is_packed_is_packed_again(packed, monkeypatch):
+    """The trap: the packer read the old facts, then the change, then the packer's delete."""
+    ingest_profiles([{"user_id": "u1", "age": 30}], NOW, pack=False)
+    write = store.write
+
+    def change_then_write(records, targets):
+        records = list(records)
+        monkeypatch.setattr(store, "write", write)
+        with ThreadPoolExecutor(1) as elsewhere:
+            elsewhere.submit(_elsewhere, {"user_id": "u1", "age": 31}).result()
+        write(records, targets)
+
+    monkeypatch.setattr(store, "write", change_then_write)
+    packing.drain_dirty(1)
+    assert DirtyProfile.objects.count() == 1
+    packing.drain_dirty()
+    assert packed("u1").attributes["age"] == 31
+
+
+def _elsewhere(item) -> None:
+    try:
+        ingest_profiles([item], NOW, pack=False)
+    finally:
+        connection.close()
+
+
+def test_many_writers_and_packers_end_with_the_record_of_the_rows(packed):
+    chance = random.Random(7)
+    users = [f"u{number}" for number in range(40)]
+    stop = threading.Event()
+
+    def write(seed: int) -> None:
+        own = random.Random(seed)
+        try:
+            for turn in range(12):
+                some = own.sample(users, 15)
+                ingest_payments(
+                    [pay(seed * 10_000 + turn * 100 + i, each) for i, each in enumerate(some)],
+                    NOW,
+                    pack=own.random() < 0.5,
+                )
+                facts = [{"user_id": each, "age": own.randint(18, 90)} for each in some]
+                ingest_profiles(facts, NOW, pack=own.random() < 0.5)
+        finally:
+            connection.close()
+
+    def drain() -> None:
+        try:
+            while not stop.is_set():
+                packing.drain_dirty(own_limit)
+        finally:
+            connection.close()
+
+    own_limit = chance.choice([3, 7])
+    with ThreadPoolExecutor(5) as pool:
+        packers = [pool.submit(drain) for _ in range(2)]
+        for writer in [pool.submit(write, seed) for seed in range(3)]:
+            writer.result()
+        stop.set()
+        for packer in packers:
+            packer.result()
+    packing.drain_dirty()
+    assert not DirtyProfile.objects.exists()
+    for row in Profile.objects.all():
+        assert packed(row.user_id).attributes["age"] == row.age
+    paid = sum(packed(each).attributes["weekly_payments"] for each in users if packed(each))
+    assert paid == 3 * 12 * 15
+
+
+def test_a_silent_redis_fails_no_request_and_loses_nothing(packed, monkeypatch):
+    def silent(*_):
+        raise redis_py.TimeoutError("no answer")
+
+    write = store.write
+    monkeypatch.setattr(store, "write", silent)
+    assert ingest_payments([pay(1, "u1")], NOW).accepted == 1
+    assert packed("u1") is None
+    monkeypatch.setattr(store, "write", write)
+    assert packing.drain_dirty() == 1
+    assert packed("u1").attributes["weekly_payments"] == 1
+
+
+def test_a_flushed_redis_heals_by_itself(packed, redis):
+    ingest_payments([pay(i, f"u{i}") for i in range(50)], NOW)
+    redis.flushdb()
+    assert packing.drain_dirty() == 0
+    assert rebuild.heal_profiles(NOW) == 50
+    assert packed("u49").attributes["weekly_payments"] == 1
+    assert rebuild.heal_profiles(NOW) == 0
+
+
+def test_a_restarted_redis_is_packed_anew_in_place(packed, redis):
+    ingest_payments([pay(1, "u1")], NOW)
+    redis.hset("huidu:profiles", "run_id", "of the process before")
+    assert rebuild.heal_profiles(NOW) == 1
+
+
+def test_a_rebuild_with_more_hashes_moves_everybody(packed, redis):
+    ingest_payments([pay(i, f"u{i}") for i in range(300)], NOW)
+    before = store.read_meta().buckets
+    assert rebuild.rebuild_profiles(NOW, buckets=4 * before) == 300
+    assert store.read_meta().buckets == 4 * before
+    assert packed("u299").attributes["weekly_payments"] == 1
+    assert not list(redis.scan_iter(f"p{before.bit_length() - 1:x}:*"))
+
+
+def test_a_rebuild_goes_on_where_it_was_stopped_and_readers_see_nothing_of_it(
+    packed, redis, monkeypatch
+):
+    monkeypatch.setattr(rebuild, "CHUNK", 10)
+    ingest_payments([pay(i, f"u{i}") for i in range(200)], NOW)
+    before = store.read_meta().buckets
+    clock = SimpleNamespace(monotonic=iter(range(1_000)).__next__)
+    monkeypatch.setattr(rebuild, "time", clock)
+    first = rebuild.rebuild_profiles(NOW, buckets=2 * before, seconds=3)
+    assert 0 < first < 200
+    assert store.read_meta().buckets == before
+    # Changes in between reach the old records and the new ones.
+    ingest_payments([pay(1_000, "u5")], NOW)
+    assert packed("u5").attributes["weekly_payments"] == 2
+    rest = rebuild.rebuild_profiles(NOW)
+    assert first + rest == 200
+    assert store.read_meta().buckets == 2 * before
+    assert packed("u5").attributes["weekly_payments"] == 2
+
+
+def test_a_deleted_profile_leaves_no_record(packed):
+    ingest_payments([pay(1, "u1")], NOW)
+    Profile.objects.all().delete()
+    packing.pack_profiles(["u1"])
+    assert packed("u1") is None
