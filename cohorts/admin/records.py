@@ -1,0 +1,107 @@
+"""The registry of attributes, receipts of draws, and imports: read, searched, never edited here."""
+
+from __future__ import annotations
+
+from django.contrib import admin
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from unfold.decorators import display
+
+from cohorts.admin.base import ReadOnlyAdmin, badge, json_block
+from cohorts.admin.fields import shown_percent
+from cohorts.models import Attribute, Draw, ImportJob
+from cohorts.wording import Vocabulary, label_of, rule_in_words, unit_of
+
+
+@admin.register(Attribute)
+class AttributeAdmin(ReadOnlyAdmin):
+    """What rules may ask about a user."""
+
+    list_display = ("named", "name", "type", "unit_name", "source", "sensitivity", "built_in")
+    list_filter = ("type", "source", "sensitivity", "built_in")
+    search_fields = ("name", "label_zh", "label_en")
+    fields = (
+        ("id", "name"),
+        ("label_zh", "label_en"),
+        ("type", "unit_name"),
+        ("source", "sensitivity"),
+        ("minimum", "maximum"),
+        "built_in",
+    )
+    readonly_fields = ("unit_name",)
+
+    @display(description=_("attribute"), ordering="name")
+    def named(self, row: Attribute) -> str:
+        return label_of(row, row.name)
+
+    @display(description=_("unit"))
+    def unit_name(self, row: Attribute) -> str:
+        return unit_of(row.unit) or row.unit or "—"
+
+
+@admin.register(Draw)
+class DrawAdmin(ReadOnlyAdmin):
+    """Receipts: enough to repeat a draw and get the same users."""
+
+    list_display = ("subject", "stage_key", "share", "population", "n", "as_of")
+    search_fields = ("subject", "stage_key", "input_hash")
+    fields = (
+        ("subject", "stage_key"),
+        ("share", "n"),
+        ("population", "as_of"),
+        "eligible",
+        "likelier",
+        "chances",
+        ("previous_threshold", "threshold"),
+        ("salt", "formula"),
+        "input_hash",
+    )
+    readonly_fields = ("share", "eligible", "likelier", "chances")
+
+    @display(description=_("share"), ordering="share_ppm")
+    def share(self, row: Draw) -> str:
+        return str(shown_percent(row.share_ppm))
+
+    @display(description=_("who was eligible"))
+    def eligible(self, row: Draw) -> str:
+        return rule_in_words(row.audience, Vocabulary.load())
+
+    @display(description=_("weights"))
+    def likelier(self, row: Draw) -> str:
+        words = Vocabulary.load()
+        return (
+            "; ".join(
+                gettext("%(rule)s: %(weight)s times as likely to be drawn")
+                % {"rule": rule_in_words(each.get("rule", {}), words), "weight": each.get("weight")}
+                for each in row.weights
+                if isinstance(each, dict)
+            )
+            or "—"
+        )
+
+    @display(description=_("users by weight"))
+    def chances(self, row: Draw) -> SafeString:
+        return json_block(row.strata)
+
+
+@admin.register(ImportJob)
+class ImportJobAdmin(ReadOnlyAdmin):
+    """Files that were read, and what became of their rows."""
+
+    list_display = (
+        "file_name",
+        "kind",
+        "state_badge",
+        "accepted",
+        "duplicates",
+        "rejected",
+        "started_at",
+    )
+    list_filter = ("kind", "state")
+    search_fields = ("file_name", "sha256")
+
+    @display(description=_("state"), ordering="state")
+    def state_badge(self, row: ImportJob) -> SafeString:
+        kind = {"done": "good", "failed": "bad"}.get(row.state, "info")
+        return badge(row.get_state_display(), kind)

@@ -1,0 +1,31 @@
+"""What operators and risk officers see. Pages translate; services write."""
+
+from rollout.admin import (
+    access,
+    changes,
+    cohorts,
+    decisions,
+    flags,
+    gates,
+    metrics,
+    people,
+    policies,
+    publication,
+    rollouts,
+    stages,
+)
+
+__all__ = [
+    "access",
+    "changes",
+    "cohorts",
+    "decisions",
+    "flags",
+    "gates",
+    "metrics",
+    "people",
+    "policies",
+    "publication",
+    "rollouts",
+    "stages",
+]

@@ -1,0 +1,387 @@
+"""Stages in percent and days, and the guards that must hold before the next one."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any, cast
+
+from django import forms
+from django.contrib import admin
+from django.db.models import Model
+from django.http import HttpRequest, HttpResponse
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from unfold.decorators import display
+
+from cohorts.admin.base import badge
+from cohorts.admin.fields import (
+    DaysField,
+    LinesField,
+    PercentField,
+    PrettyJson,
+    WeightsField,
+    percent_of,
+    shown_percent,
+)
+from cohorts.wording import Vocabulary, label_of
+from rollout.admin import board
+from rollout.admin.acts import Act, ActsMixin, ReasonForm
+from rollout.admin.base import ServiceAdmin, ServiceForm
+from rollout.admin.requests import RequestsMixin
+from rollout.models import Guard, Rollout, Stage
+from rollout.services import changes, stages
+from rollout.services.audit import Actor
+
+STATUS_KIND = {
+    Stage.Status.PENDING: "plain",
+    Stage.Status.RUNNING: "good",
+    Stage.Status.DONE: "info",
+}
+
+
+class StageForm(ServiceForm):
+    share_ppm = PercentField(
+        label=_("share"), help_text=_("Of the audience, in percent. 5 is 5 %; 100 is everybody.")
+    )
+    minimum_stay = DaysField(
+        label=_("minimum stay"), help_text=_("No promotion before, whatever the evidence says.")
+    )
+    maximum_stay = DaysField(
+        label=_("maximum stay"),
+        help_text=_("Evidence is planned for this time; afterwards the stage holds."),
+    )
+    weights = WeightsField(
+        label=_("weights"),
+        required=False,
+        help_text=_("The first rule that matches decides how likely a user is drawn; else 1."),
+    )
+    payload = PrettyJson(label=_("payload"), required=False)
+    accepted = LinesField(
+        label=_("accepted hold reasons"),
+        required=False,
+        help_text=_("Codes that a person has looked into, one a line, such as silent_feed."),
+    )
+    alpha_rollback = PercentField(
+        label=_("false rollbacks at most"),
+        help_text=_("How often a harmless stage may be rolled back by mistake."),
+    )
+    alpha_promote = PercentField(
+        label=_("false promotions at most"),
+        help_text=_("How often a harmful stage may be promoted by mistake."),
+    )
+
+    class Meta:
+        model = Stage
+        fields = (
+            "rollout",
+            *sorted(stages.EDITABLE),
+        )
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        for name in ("alpha_rollback", "alpha_promote"):
+            if name in self.fields:
+                share = getattr(self.instance, name)
+                self.initial[name] = round(share * 1_000_000)
+        if "planned_at" in self.fields:
+            self.fields["planned_at"].required = False
+
+    def clean(self) -> dict[str, Any]:
+        cleaned = super().clean()
+        for name, empty in (("weights", []), ("payload", {})):
+            if name in self.fields and cleaned.get(name) is None:
+                cleaned[name] = empty
+        for name in ("alpha_rollback", "alpha_promote"):
+            if isinstance(cleaned.get(name), int):
+                cleaned[name] = cleaned[name] / 1_000_000
+        return cleaned
+
+
+class WidenForm(ReasonForm):
+    share_ppm = PercentField(label=_("new share"))
+    field_order = ("share_ppm", "reason")
+
+
+def _widen(stage: Stage, by: Actor, values: dict[str, Any]) -> Any:
+    return changes.do_or_request(
+        "stage.widen",
+        stage.pk,
+        {"share_ppm": values["share_ppm"]},
+        environment=stage.rollout.flag.environment,
+        by=by,
+        reason=values["reason"],
+    )
+
+
+WIDEN = Act(
+    name="widen",
+    title=_("Widen the share"),
+    icon="expand",
+    kind="warn",
+    form=WidenForm,
+    does=lambda stage: gettext(
+        "Draws the stage again with a larger share. Users drawn before stay; a new period of "
+        "evidence begins."
+    ),
+    touched=lambda stage: gettext("Now %(share)s, %(users)s users drawn.")
+    % {"share": shown_percent(stage.share_ppm), "users": f"{stage.drawn or 0:,}"},
+    run=_widen,
+    fits=lambda stage: stage.status == Stage.Status.RUNNING
+    and stage.rollout.status == Rollout.Status.RUNNING
+    and stage.share_ppm < 1_000_000,
+    initial=lambda stage: {"share_ppm": percent_of(stage.share_ppm)},
+)
+
+
+@admin.register(Stage)
+class StageAdmin(RequestsMixin, ActsMixin, ServiceAdmin):
+    """One step of a rollout."""
+
+    form = StageForm
+    acts = (WIDEN,)
+    change_kind = "stage.save"
+    create_by_request = True
+    change_form_outer_before_template = "huidu/stage_header.html"
+    list_display = ("named", "rollout_name", "order", "share", "audience_name", "stay", "status_badge")
+    list_filter = ("status", "rollout__flag")
+    list_select_related = ("rollout__flag", "audience")
+    search_fields = ("key", "label_zh", "label_en", "rollout__flag__key")
+    autocomplete_fields = ("rollout", "audience")
+    fieldsets = (
+        (
+            _("Who"),
+            {
+                "fields": (
+                    "rollout",
+                    ("order", "key"),
+                    ("label_zh", "label_en"),
+                    ("audience", "share_ppm"),
+                    "weights",
+                    "audience_why",
+                )
+            },
+        ),
+        (
+            _("How long"),
+            {
+                "fields": (
+                    ("minimum_stay", "maximum_stay"),
+                    ("minimum_users", "planned_at"),
+                    ("needs_approval",),
+                )
+            },
+        ),
+        (
+            _("Evidence and extras"),
+            {
+                "classes": ("collapse",),
+                "fields": (
+                    ("alpha_rollback", "alpha_promote"),
+                    ("look_minutes", "promotion_minutes"),
+                    "waiver",
+                    "accepted",
+                    "payload",
+                ),
+            },
+        ),
+    )
+
+    @display(description=_("stage"), ordering="order")
+    def named(self, row: Stage) -> str:
+        return label_of(row)
+
+    @display(description=_("rollout"), ordering="rollout__slot")
+    def rollout_name(self, row: Stage) -> str:
+        return f"{label_of(row.rollout.flag)} #{row.rollout.slot}"
+
+    @display(description=_("share"), ordering="share_ppm")
+    def share(self, row: Stage) -> str:
+        return str(shown_percent(row.share_ppm))
+
+    @display(description=_("audience"))
+    def audience_name(self, row: Stage) -> str:
+        return label_of(row.audience) if row.audience else gettext("everybody eligible")
+
+    @display(description=_("minimum stay"), ordering="minimum_stay")
+    def stay(self, row: Stage) -> str:
+        from config.templatetags.huidu import span
+
+        return span(row.minimum_stay)
+
+    @display(description=_("status"), ordering="status")
+    def status_badge(self, row: Stage) -> SafeString:
+        return badge(row.get_status_display(), STATUS_KIND.get(Stage.Status(row.status), ""))
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        return ("rollout",) if obj else ()
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        fits = obj is None or (
+            obj.status == Stage.Status.PENDING and obj.rollout.status == Rollout.Status.DRAFT
+        )
+        return fits and bool(super().has_delete_permission(request, obj))
+
+    def erase(self, obj: Any, by: Actor, reason: str) -> None:
+        stages.remove_stage(obj, by=by, reason=reason)
+
+    def environment_of(self, form: Any, row: Any) -> str:
+        rollout = row.rollout if row is not None else form.cleaned_data["rollout"]
+        return str(rollout.flag.environment)
+
+    def payload(self, form: Any, row: Any) -> dict[str, Any]:
+        values = form.values(stages.EDITABLE, changed_only=row is not None)
+        if "audience" in values:
+            values["audience"] = values["audience"].key if values["audience"] else None
+        for name in ("minimum_stay", "maximum_stay"):
+            if isinstance(values.get(name), timedelta):
+                values[name] = values[name].total_seconds()
+        if values.get("planned_at"):
+            values["planned_at"] = values["planned_at"].isoformat()
+        if row is None:
+            values["rollout"] = form.cleaned_data["rollout"].pk
+        return cast(dict[str, Any], values)
+
+    def made(self, form: Any) -> Model:
+        return Stage.objects.get(
+            rollout=form.cleaned_data["rollout"], key=form.cleaned_data["key"]
+        )
+
+    def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
+        initial = super().get_changeform_initial_data(request)
+        if rollout := str(initial.get("rollout", "")):
+            last = Stage.objects.filter(rollout=rollout).order_by("-order").first()
+            initial.setdefault("order", last.order + 1 if last else 1)
+        return cast(dict[str, Any], initial)
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        row = self.get_object(request, object_id)
+        context = dict(extra_context or {})
+        if row is not None:
+            labels = board.metric_labels()
+            latest = board.latest_decisions([row.pk]).get(row.pk)
+            scale = board.time_scale_of(row.rollout)
+            context.update(
+                {
+                    "subtitle": f"{label_of(row.rollout.flag)} · {label_of(row)}",
+                    "stage_view": board.stage_view(row, Vocabulary.load(), labels, latest, scale),
+                    "status_badge": self.status_badge(row),
+                    "acts": self.fitting(request, row),
+                    "guards": guards_of(row, labels),
+                    "may_guard": row.status == Stage.Status.PENDING
+                    and request.user.has_perm("rollout.add_guard"),
+                }
+            )
+        return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
+
+
+def guards_of(stage: Stage, labels: dict[str, str]) -> list[dict[str, Any]]:
+    """A stage's guards with what each asks for, in words."""
+    return [
+        {"guard": guard, "name": labels.get(guard.metric.key, guard.metric.key), "asks": asks(guard)}
+        for guard in stage.guards.select_related("metric")
+    ]
+
+
+def asks(guard: Guard) -> str:
+    """What a guard allows: ``at most 5 % worse than control``."""
+    if guard.margin_rel is not None:
+        return gettext("at most %(share)s %% worse than the control group") % {
+            "share": f"{guard.margin_rel * 100:g}"
+        }
+    if guard.limit_abs is not None:
+        return gettext("at most %(limit)s") % {"limit": f"{guard.limit_abs:g}"}
+    bounds = []
+    if guard.minimum is not None:
+        bounds.append(gettext("at least %(limit)s") % {"limit": f"{guard.minimum:g}"})
+    if guard.maximum is not None:
+        bounds.append(gettext("at most %(limit)s") % {"limit": f"{guard.maximum:g}"})
+    return ", ".join(bounds) or "—"
+
+
+class GuardForm(ServiceForm):
+    margin_rel = forms.FloatField(
+        label=_("relative margin"),
+        required=False,
+        help_text=_("Largest acceptable change for the worse against control; 0.05 is 5 %."),
+    )
+
+    class Meta:
+        model = Guard
+        fields = ("stage", "metric", *sorted(stages.GUARD_EDITABLE))
+
+
+@admin.register(Guard)
+class GuardAdmin(RequestsMixin, ServiceAdmin):
+    """What a stage must not harm."""
+
+    form = GuardForm
+    change_kind = "guard.save"
+    create_by_request = True
+    list_display = ("metric_name", "stage_name", "role", "limit")
+    list_filter = ("role", "metric")
+    list_select_related = ("metric", "stage__rollout__flag")
+    search_fields = ("metric__key", "metric__label_zh", "metric__label_en", "stage__key")
+    autocomplete_fields = ("stage", "metric")
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    ("stage", "metric"),
+                    "role",
+                    ("margin_rel", "limit_abs"),
+                    ("minimum", "maximum"),
+                    "for_looks",
+                )
+            },
+        ),
+    )
+
+    @display(description=_("metric"), ordering="metric__key")
+    def metric_name(self, row: Guard) -> str:
+        return label_of(row.metric)
+
+    @display(description=_("stage"), ordering="stage__order")
+    def stage_name(self, row: Guard) -> str:
+        return f"{label_of(row.stage.rollout.flag)} · {label_of(row.stage)}"
+
+    @display(description=_("limit"))
+    def limit(self, row: Guard) -> str:
+        return asks(row)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        return ("stage", "metric") if obj else ()
+
+    def has_change_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        fits = obj is None or obj.stage.status == Stage.Status.PENDING
+        return fits and bool(super().has_change_permission(request, obj))
+
+    def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
+        fits = obj is None or obj.stage.status == Stage.Status.PENDING
+        return fits and bool(super().has_delete_permission(request, obj))
+
+    def erase(self, obj: Any, by: Actor, reason: str) -> None:
+        stages.remove_guard(obj, by=by, reason=reason)
+
+    def environment_of(self, form: Any, row: Any) -> str:
+        stage = row.stage if row is not None else form.cleaned_data["stage"]
+        return str(stage.rollout.flag.environment)
+
+    def payload(self, form: Any, row: Any) -> dict[str, Any]:
+        values = form.values(stages.GUARD_EDITABLE, changed_only=row is not None)
+        if row is None:
+            values["stage"] = form.cleaned_data["stage"].pk
+            values["metric"] = form.cleaned_data["metric"].key
+        return cast(dict[str, Any], values)
+
+    def made(self, form: Any) -> Model:
+        return Guard.objects.get(
+            stage=form.cleaned_data["stage"], metric=form.cleaned_data["metric"]
+        )

@@ -1,0 +1,118 @@
+"""What a change request is about: its row by name, and what would change."""
+
+from __future__ import annotations
+
+import json
+from datetime import timedelta
+from typing import Any
+
+from django.db.models import Model
+from django.utils.translation import gettext
+
+from cohorts.admin.fields import shown_percent
+from cohorts.models import Cohort
+from cohorts.wording import Vocabulary, label_of, rule_in_words
+from rollout.models import ChangeRequest, Flag, Gate, Guard, Rollout, Stage, Tier
+
+MODELS: dict[str, type[Model]] = {
+    "flag": Flag,
+    "rollout": Rollout,
+    "stage": Stage,
+    "gate": Gate,
+    "tier": Tier,
+    "guard": Guard,
+    "cohort": Cohort,
+}
+
+
+def row_of(change: ChangeRequest) -> Any:
+    """The row the request names, or None for a new or vanished one."""
+    model = MODELS.get(change.kind.partition(".")[0])
+    if model is None or not change.target.isdigit():
+        return None
+    return model._default_manager.filter(pk=int(change.target)).first()
+
+
+def name_of(change: ChangeRequest) -> str:
+    row = row_of(change)
+    if row is None:
+        return change.target
+    if isinstance(row, Rollout):
+        return f"{label_of(row.flag)} #{row.slot}"
+    if isinstance(row, Guard):
+        return f"{label_of(row.stage)} · {label_of(row.metric)}"
+    if isinstance(row, (Gate, Tier)):
+        return f"{label_of(row.flag)} · {label_of(row)}"
+    if isinstance(row, Stage):
+        return f"{label_of(row.rollout.flag)} · {label_of(row)}"
+    return label_of(row)
+
+
+def touched(change: ChangeRequest) -> str:
+    """How many users see the flag now that the change is about, in words."""
+    from rollout.admin import flags, rollouts
+
+    row = row_of(change)
+    if change.kind == "rollout.promote" and isinstance(row, Rollout):
+        return rollouts.touched_by_promotion(row)
+    flag = flag_of(row)
+    return flags.touched(flag) if flag is not None else ""
+
+
+def flag_of(row: Any) -> Flag | None:
+    """The flag a row belongs to, if it belongs to one."""
+    if isinstance(row, Flag):
+        return row
+    for name in ("flag", "rollout", "stage"):
+        if (inner := getattr(row, name, None)) is not None:
+            return flag_of(inner)
+    return None
+
+
+def differences(change: ChangeRequest) -> list[dict[str, str]]:
+    """Field by field, what is now and what is asked for, as people read it."""
+    row, words = row_of(change), Vocabulary.load()
+    lines = []
+    for name, wanted in change.payload.items():
+        if name in ("flag", "rollout", "stage") and row is None:
+            continue
+        now = getattr(row, name, None)
+        lines.append(
+            {
+                "name": field_name(change, name),
+                "now": "—" if row is None else told(name, now, words),
+                "then": told(name, wanted, words),
+            }
+        )
+    return lines
+
+
+def field_name(change: ChangeRequest, name: str) -> str:
+    model = MODELS.get(change.kind.partition(".")[0])
+    try:
+        return str(model._meta.get_field(name).verbose_name) if model else name  # type: ignore[union-attr]
+    except Exception:  # not a column: a payload may name other things
+        return name
+
+
+def told(name: str, value: Any, words: Vocabulary) -> str:
+    """A value as people read it, by the name of its field."""
+    if value is None:
+        return "—"
+    if name == "rule":
+        return rule_in_words(value, words)
+    if name.endswith("_ppm") and isinstance(value, int):
+        return str(shown_percent(value))
+    if name in ("minimum_stay", "maximum_stay"):
+        from config.templatetags.huidu import span
+
+        return span(value if isinstance(value, timedelta) else timedelta(seconds=float(value)))
+    if isinstance(value, bool):
+        return gettext("yes") if value else gettext("no")
+    if isinstance(value, Model):
+        return label_of(value, str(value))
+    if hasattr(value, "all"):
+        return ", ".join(label_of(each, str(each)) for each in value.all())
+    if isinstance(value, (dict, list)):
+        return json.dumps(value, ensure_ascii=False)
+    return str(value)
