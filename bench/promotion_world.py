@@ -134,7 +134,8 @@ class Stage:
 
         def rate(base: tuple[float, float], name: str) -> np.ndarray:
             by_stratum = np.array(base)[None, :, None] * level
-            return np.minimum(by_stratum * np.array([effects.get(name, 1.0), 1.0]), 0.95)
+            by_arm = by_stratum * np.array([effects.get(name, 1.0), 1.0])
+            return np.asarray(np.minimum(by_arm, 0.95))
 
         n = self.users
         values: dict[str, np.ndarray] = {
