@@ -96,9 +96,13 @@ def snapshot(flags: int, cohorts: int = 0, *, gates: int = 2) -> Snapshot:
     )
 
 
-def best(statement: Callable[[], object] | str, names: dict[str, Any], rounds: int = 15) -> float:
-    """Nanoseconds of one execution, the least disturbed round."""
-    number = 40_000
+def best(statement: str, names: dict[str, Any], rounds: int = 800) -> float:
+    """Nanoseconds of one execution, in the least disturbed of many rounds.
+
+    Rounds last half a millisecond, so that some escape whatever else the machine does; one long
+    round would be interrupted for sure, and the floor's short ones would not.
+    """
+    number = 2_000
     return min(timeit.repeat(statement, globals=names, number=number, repeat=rounds)) / number * 1e9
 
 
