@@ -274,6 +274,8 @@ def _check_length(items: Sequence[Any]) -> None:
 
 def _shape(error: msgspec.ValidationError) -> InputError:
     sentence, _, path = str(error).partition(" - at `$")
+    if not sentence.startswith("Expected"):
+        return InputError('expected {"events": [...]} and nothing else')
     return InputError(_lower(sentence), path=path.rstrip("`").lstrip("."))
 
 
@@ -293,6 +295,12 @@ def _rejected(index: int, error: msgspec.ValidationError) -> Rejected:
     if "timezone component" in sentence:
         detail = "expected an offset from UTC, as in 2026-01-31T12:00:00+08:00, got none"
         return Rejected(index, f"{name}.zone_missing", detail)
+    if not sentence.startswith("Expected"):
+        wanted = {
+            "type": "exposure, outcome or complete",
+            "at": "a moment as in 2026-01-31T12:00:00+08:00",
+        }
+        sentence = f"expected {wanted.get(name, 'another value')}: {_lower(sentence)}"
     return Rejected(index, f"{name or 'item'}.invalid", _lower(sentence))
 
 

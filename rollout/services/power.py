@@ -127,7 +127,7 @@ def _sizes(stage: Stage) -> dict[int, int]:
     told = stage.strata
     rows = told.values() if isinstance(told, dict) else told
     sizes = {
-        int(row["weight"]): int(row.get("population", row.get("users", 0)))
+        int(row["weight"]): int(row.get("eligible", 0))
         for row in rows
         if isinstance(row, dict) and "weight" in row
     }

@@ -86,7 +86,9 @@ def exposure(user: str, moment: datetime, event_id: str = "") -> Event:
     return Event(event_id or f"x-{user}-{moment.isoformat()}", "exposure", moment, user, "weilidai")
 
 
-def outcome(user: str, metric: str, moment: datetime, value: float = 1.0, **more: Any) -> Event:
+def outcome(
+    user: str | None, metric: str, moment: datetime, value: float = 1.0, **more: Any
+) -> Event:
     name = more.pop("event_id", f"o-{user}-{metric}-{moment.isoformat()}")
     return Event(name, "outcome", moment, user, None, metric, value, **more)
 
@@ -119,7 +121,8 @@ def live(
         ]
         if happened:
             world.send(*happened, now=moment)
-    world.send(*(complete(metric, moment) for metric in rates), now=moment)
+    if rates:
+        world.send(*(complete(metric, moment) for metric in rates), now=moment)
 
 
 @pytest.fixture
