@@ -117,6 +117,7 @@ def read_profiles(body: bytes) -> list[dict[str, Any]]:
 
 def _read(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
     try:
+        body.decode()  # the decoder looks closely only at the parts it wants
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         sentence, _, path = str(error).partition(" - at `$")

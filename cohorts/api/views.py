@@ -1,0 +1,155 @@
+"""Ingest over HTTP: reads the request, calls one service, writes the answer."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+from django.core.exceptions import RequestDataTooBig
+from django.http.request import RawPostDataException, UnreadablePostError
+from django.utils import timezone
+from django.utils.dateparse import parse_datetime
+from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
+from rest_framework.exceptions import APIException, NotFound, UnsupportedMediaType
+from rest_framework.request import Request
+from rest_framework.response import Response
+from rest_framework.views import APIView
+
+from cohorts import selectors
+from cohorts.api import schema
+from cohorts.services import items
+from cohorts.services.ingest import ingest_payments, ingest_profiles
+from huidu.errors import InputError
+from huidu.wire.access import KeyKind
+
+JSON: Final = "application/json"
+
+
+class TooLarge(APIException):
+    status_code = 413
+    default_detail = f"expected at most {items.MAX_ITEMS} items and 4 MB"
+    default_code = "input.too_large"
+
+
+class IngestView(APIView):
+    """Takes a list of items; counts the good ones, lists the others."""
+
+    required_kind = KeyKind.INGEST
+
+    def ingest(self, request: Request, ingest: Callable[[bytes], items.IngestResult]) -> Response:
+        body = _body(request)
+        try:
+            result = ingest(body)
+        except InputError as error:
+            if error.code == TooLarge.default_code:
+                raise TooLarge(f"{error.path}: {error.message}") from None
+            raise
+        return Response(msgspec.to_builtins(result))
+
+
+class PaymentsView(IngestView):
+    @extend_schema(
+        operation_id="ingest_payments",
+        request=schema.PAYMENTS,
+        responses={200: schema.INGEST_RESULT, **schema.ERRORS},
+        tags=["ingest"],
+    )
+    def post(self, request: Request) -> Response:
+        """Count payments, each `event_id` once over all time.
+
+        A payment may be of any age; it lands on its own day. More than a day ahead of the clock it
+        is rejected. A refund is not a payment. At most 5,000 a request.
+        """
+        return self.ingest(
+            request, lambda body: ingest_payments(items.read_payments(body), timezone.now())
+        )
+
+
+class ProfilesView(IngestView):
+    @extend_schema(
+        operation_id="ingest_profiles",
+        request=schema.PROFILES,
+        responses={200: schema.INGEST_RESULT, **schema.ERRORS},
+        tags=["ingest"],
+    )
+    def post(self, request: Request) -> Response:
+        """Bring facts about users up to date.
+
+        A missing field leaves the stored value, `null` makes it unknown. Only registered
+        attributes are taken. At most 5,000 a request.
+        """
+        return self.ingest(
+            request, lambda body: ingest_profiles(items.read_profiles(body), timezone.now())
+        )
+
+
+class ProfileView(APIView):
+    required_kind = KeyKind.ADMIN
+
+    @extend_schema(
+        operation_id="profile",
+        parameters=[
+            OpenApiParameter(
+                "at", datetime.datetime, description="A past moment, ISO 8601 with its offset."
+            )
+        ],
+        responses={
+            200: schema.PROFILE,
+            404: OpenApiResponse(description="Nothing is held about the user at that moment."),
+            **schema.ERRORS,
+        },
+        tags=["profiles"],
+    )
+    def get(self, request: Request, user_id: str) -> Response:
+        """What the platform holds about a user, now or at a past moment."""
+        at = _moment(request.query_params.get("at"))
+        if sentence := items.id_fault(user_id):
+            raise InputError(sentence, path="user_id")
+        found = selectors.profile_at(user_id, at)
+        if found is None:
+            raise NotFound("nothing is held about this user at that moment")
+        return Response(
+            {
+                "user_id": found.user_id,
+                "attributes": found.attributes,
+                "as_of": found.as_of.isoformat(),
+            }
+        )
+
+
+def _body(request: Request) -> bytes:
+    """The request's bytes, if they may be JSON at all."""
+    media_type = (request.content_type or "").partition(";")[0].strip().lower()
+    if media_type != JSON:
+        raise UnsupportedMediaType(
+            media_type or "none", detail=f"expected content type {JSON}, got {media_type or 'none'}"
+        )
+    encoding = request.headers.get("Content-Encoding", "identity").strip().lower()
+    if encoding != "identity":
+        raise UnsupportedMediaType(encoding, detail=f"expected no encoding, got {encoding}")
+    try:
+        body: bytes = request._request.body
+    except RequestDataTooBig:
+        raise TooLarge() from None
+    except (UnreadablePostError, RawPostDataException) as error:
+        raise InputError(f"expected a whole request body: {error}") from None
+    return body
+
+
+def _moment(text: str | None) -> datetime.datetime:
+    """The moment asked for, now by default; not in the future, which nobody knows."""
+    now = timezone.now()
+    if text is None:
+        return now
+    try:
+        # A plus sign that nobody escaped arrives as a space.
+        at = parse_datetime(text.strip().replace(" ", "+"))
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None or not 1970 <= at.year <= now.year + 1:
+        raise InputError(
+            f"expected a moment such as 2026-01-31T12:00:00+08:00, got {text[:64]!r}", path="at"
+        )
+    return min(at, now)
