@@ -22,7 +22,7 @@ from rest_framework.views import APIView
 
 from cohorts import selectors as who
 from cohorts.models import Attribute
-from huidu import reasons
+from huidu import model, reasons
 from huidu.engine import Compiled, compile_snapshot
 from huidu.errors import InputError
 from huidu.wire import ofrep, visibility
@@ -65,7 +65,7 @@ class VisibilityView(_CheckView):
         if flag is None or (asked_by_client and not flag.client_visible):
             body = visibility.error(reasons.FLAG_UNKNOWN, f"no flag {key[:100]!r} is published")
             return HttpResponse(body, content_type="application/json", status=404)
-        answer = compiled.check(key, who.held_user(user, at=now))
+        answer = compiled.check(key, _held(user, None))
         body = visibility.join(
             visibility.parts(answer, version),
             user,
@@ -99,7 +99,7 @@ class ExplanationView(_CheckView):
         environment = environment_of(request)
         compiled, version = compiled_snapshot(environment, _row(environment, at))
         moment = at or timezone.now()
-        found = compiled.explain(key, who.held_user(user, at=moment))
+        found = compiled.explain(key, _held(user, at))
         told = tell(
             found,
             compiled.flags.get(key),
@@ -164,6 +164,13 @@ def _moment(text: str | None) -> datetime | None:
     if at is not None and at > timezone.now() + timedelta(seconds=1):
         raise InputError("expected a past moment, got one to come", path="at")
     return at
+
+
+def _held(user: str, at: datetime | None) -> model.User:
+    """What is held about a user: now, the same facts as in the packed profile; or at a moment."""
+    if at is not None:
+        return who.held_user(user, at)
+    return who.held_users([user]).get(user) or model.User(user, {})
 
 
 def _usable_key(user: str) -> None:

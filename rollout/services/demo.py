@@ -6,16 +6,18 @@ Idempotent: what is there already is left as people have changed it.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime
+from datetime import datetime, timedelta
+from threading import Thread
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from django.conf import settings
-from django.db import transaction
+from django.db import connection, transaction
 from django.utils import timezone
 
-from cohorts.models import Cohort
-from cohorts.services import rebuild
+from cohorts.models import Cohort, Profile
+from cohorts.services import packing, rebuild
+from rollout import demo_packer
 from rollout.models import Flag, Metric, Rollout, Stage
 from rollout.services import (
     cohort_edits,
@@ -34,6 +36,9 @@ from rollout.services.audit import Actor
 
 OPERATOR: Final = Actor(name="sample operator", person="sample operator")
 REVIEWER: Final = Actor(name="sample reviewer", person="sample reviewer")
+MANY: Final = 20_000
+"""Sample users from which on a second process is worth its start."""
+
 WHY: Final = f"sample deployment ({catalog.SAMPLE})"
 
 
@@ -43,27 +48,45 @@ def load(*, users: int = demo_users.USERS) -> Iterator[str]:
     1. Users and payments, so that the draw has a population.
     2. Cohorts, metrics, the region policy, the two flags with their gates and tiers.
     3. The rollout of 微粒贷, started for staff, then drawn for 5 % of the eligible users.
-    4. Packed profiles in Redis: at last, with the draw in them.
+    4. Meanwhile a second process packs the profiles; what the draw changed is packed at last.
     """
     environment = settings.HUIDU_ENVIRONMENT
     now = timezone.now()
-    today = now.astimezone(ZoneInfo(settings.HUIDU_DAY_ZONE)).date()
-    made = demo_users.load(now, today, users)
+    # Whole days only: the ledger has no single payments of today to explain a count by.
+    yesterday = now.astimezone(ZoneInfo(settings.HUIDU_DAY_ZONE)).date() - timedelta(days=1)
+    packer = demo_packer.begin() if users >= MANY and not Profile.objects.exists() else None
+    made = demo_users.load(now, yesterday, users)
     yield f"{made:,} sample users with {demo_users.DAYS} days of payments"
+    history = Thread(target=_remember, args=(now,))
+    history.start()
+    if packer:
+        packer[1].set()
     with transaction.atomic():  # one snapshot, not fifty
         flag = _weilidai(environment)
-        _fenfu(environment)
-    yield "flags weilidai and fenfu"
+    yield "flag weilidai"
     if rollout := _rollout(flag):
         _advance(rollout)
         stage = rollout.current
-        if stage is not None:
-            yield f"rollout {rollout} in stage {stage.key}: {stage.drawn or 0:,} users drawn"
-    yield f"{_pack(now):,} profiles packed"
+        assert stage is not None
+        yield f"rollout {rollout} in stage {stage.key}: {stage.drawn:,} users drawn"
+    with transaction.atomic():
+        _fenfu(environment)
+    yield "flag fenfu"
+    if packer:
+        packer[0].join()
+    if made:
+        rebuild.heal_profiles(now)  # all of it, if there was no second process or it failed
+        packing.drain_dirty()
+        yield "profiles packed"
+    history.join()
 
 
-def _pack(now: datetime) -> int:
-    return rebuild.rebuild_profiles(now)
+def _remember(now: datetime) -> None:
+    """On a thread of its own: the database works on another core meanwhile."""
+    try:
+        demo_users.remember(now)
+    finally:
+        connection.close()
 
 
 def _weilidai(environment: str) -> Flag:

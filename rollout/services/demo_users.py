@@ -69,6 +69,7 @@ _REMEMBER: Final = """
 INSERT INTO cohorts_profilehistory (user_id, at, changes)
 SELECT user_id, %s, jsonb_strip_nulls(to_jsonb(held) - 'user_id' - 'attributes' - 'updated_at')
 FROM cohorts_profile AS held
+WHERE NOT EXISTS (SELECT FROM cohorts_profilehistory)
 """
 
 
@@ -96,18 +97,23 @@ def load(now: datetime, today: date, users: int = USERS) -> int:
         )
         _copy(cursor, "COPY demo_payments FROM STDIN", rows)
         cursor.execute(_SPREAD, [today - timedelta(days=DAYS)])
-        cursor.execute(_REMEMBER, [now])
     with connection.cursor() as cursor:
         cursor.execute("ANALYZE cohorts_profile, cohorts_dailypayments")
     return users
 
 
+def remember(now: datetime) -> None:
+    """Write where every user's history begins, so that past answers can be replayed."""
+    with connection.cursor() as cursor:
+        cursor.execute(_REMEMBER, [now])
+
+
 def _payments(random: np.random.Generator, users: int) -> tuple[Any, Any]:
     """Counts per user and day, oldest first, and the usual amount of one payment (CNY)."""
     # Users differ by a lognormal factor; they pay on some days and then several times.
-    rate = random.lognormal(mean=-0.35, sigma=1.25, size=users)
-    active_days = np.clip(0.18 + 0.22 * rate, 0.05, 0.95)
-    a_day = np.clip(rate / active_days, 0.2, 40)
+    rate = random.lognormal(mean=-0.5, sigma=1.15, size=users)
+    active_days = np.clip(0.1 + 0.11 * rate, 0.04, 0.9)
+    a_day = np.clip(rate / active_days, 1, 40)
     active = random.random((users, DAYS)) < active_days[:, None]
     counts = np.where(
         active, 1 + random.poisson(np.maximum(a_day - 1, 0)[:, None], active.shape), 0

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.utils import timezone
 
 from cohorts.services import draws
 from huidu.model import FULL_THRESHOLD, PPM
 from rollout.models import Rollout, Stage
+from rollout.services.eligibility import eligible
 
 
 def draw(rollout: Rollout, stage: Stage) -> None:
@@ -30,16 +29,13 @@ def draw(rollout: Rollout, stage: Stage) -> None:
         weights=stage.weights,
         share_ppm=stage.share_ppm,
         previous_threshold=previous_threshold(rollout, stage),
+        now=stage.drawn_at,
     )
-    stage.threshold = receipt.threshold
+    # 2**64 says "everybody"; a share below that never does.
+    stage.threshold = min(receipt.threshold, FULL_THRESHOLD - 1)
     stage.population = receipt.population
     stage.drawn = receipt.n
     stage.strata = receipt.strata
-
-
-def eligible(stage: Stage) -> dict[str, Any]:
-    """The rule a stage draws from: its audience."""
-    return {"cohort": stage.audience.key} if stage.audience is not None else {}
 
 
 def previous_threshold(rollout: Rollout, stage: Stage) -> int:
