@@ -1,0 +1,43 @@
+"""Ticks: each looks at the rows again and does what is left; lost or doubled ones are harmless."""
+
+from __future__ import annotations
+
+import logging
+from typing import Final
+
+import redis
+from celery import shared_task
+from django.utils import timezone
+
+from cohorts.services import packing, rebuild
+
+logger = logging.getLogger("huidu.cohorts")
+
+SCHEDULE: Final[dict[str, float]] = {
+    "cohorts.tasks.drain_profiles": 1.0,
+    "cohorts.tasks.heal_profiles": 5.0,
+}
+"""Task name to seconds between ticks; `config.celery` reads it."""
+
+HEAL_SECONDS: Final = 240.0
+"""A rebuild hands the worker back after so long; the next tick goes on."""
+
+
+@shared_task(acks_late=True, time_limit=60)
+def drain_profiles() -> int:
+    """Pack the users whose rows changed and whose request could not pack them itself."""
+    try:
+        return packing.drain_dirty(seconds=20)
+    except redis.RedisError as error:
+        logger.warning("cohorts.drain_postponed error=%s", error)
+        return 0
+
+
+@shared_task(acks_late=True)
+def heal_profiles() -> int:
+    """Pack everybody anew when Redis lost its records, restarted, or its hashes are too full."""
+    try:
+        return rebuild.heal_profiles(timezone.now(), seconds=HEAL_SECONDS)
+    except redis.RedisError as error:
+        logger.warning("cohorts.heal_postponed error=%s", error)
+        return 0
