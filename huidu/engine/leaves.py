@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
+from huidu.engine.claims import Contains, Is, Leaf, OneOf, Range, StartsWith, Within
 from huidu.engine.constants import constant, shown
-from huidu.engine.nodes import Contains, Is, Leaf, OneOf, Range, StartsWith, Within
 from huidu.errors import RuleError
 from huidu.model import Attribute, AttributeType
 

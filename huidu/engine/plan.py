@@ -13,7 +13,8 @@ import msgspec
 
 from huidu.engine import bucketing, values
 from huidu.engine.answers import is_killed, open_stages
-from huidu.engine.nodes import REGION_MEMO_LIMIT, Node
+from huidu.engine.claims import REGION_MEMO_LIMIT
+from huidu.engine.nodes import Node
 from huidu.engine.rules import Reader
 from huidu.engine.values import Memo
 from huidu.model import (

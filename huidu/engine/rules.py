@@ -25,8 +25,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from huidu.engine import leaves
+from huidu.engine.claims import WithinTable
 from huidu.engine.constants import shown
-from huidu.engine.nodes import All, Always, Any_, InCohort, Node, Not, WithinTable
+from huidu.engine.nodes import All, Always, Any_, InCohort, Node, Not
 from huidu.errors import RuleError
 from huidu.model import Attribute, Cohort
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Any
 from huidu import reasons
 from huidu.engine import bucketing
 from huidu.engine.answers import Answers
+from huidu.engine.claims import Leaf
 from huidu.engine.explain import Drawn, Need, Outcome, Step, StepKind, enters_at
-from huidu.engine.nodes import Leaf, Node, Not
+from huidu.engine.nodes import Node, Not
 from huidu.engine.plan import GatePlan, Opening, Plan, RegionTable, StagePlan
 from huidu.engine.values import known_value, text
 from huidu.model import (
@@ -69,7 +70,7 @@ class Walk:
         self.remembered = False
         rollout = plan.flag.rollout
         if rollout is not None and rollout.sticky:
-            found = user.admissions.get(rollout.slot)
+            found = user.admissions.get(rollout.slot) if user.admissions else None
             self.remembered = found is not None
             self.admission = found or self.admission
         self.allowed = self._on(self.flag.allow_list, self.flag.allow_lists)
@@ -101,7 +102,7 @@ class Walk:
     # -- small helpers
 
     def _on(self, names: frozenset[str], numbers: list[int]) -> bool:
-        return self.key in names or not self.user.lists.isdisjoint(numbers)
+        return self.key in names or not frozenset(numbers).isdisjoint(self.user.lists or ())
 
     def _refuse(self, why: str, reason: str) -> None:
         if self.refusal is None:

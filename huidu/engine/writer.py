@@ -14,7 +14,7 @@ from typing import Any, Final
 from xxhash import xxh3_64_intdigest
 
 from huidu.engine import values
-from huidu.engine.nodes import NUMERIC
+from huidu.engine.claims import NUMERIC
 from huidu.model import Admission, Answer, Attribute, AttributeSource, AttributeType
 
 Check = Callable[
