@@ -184,7 +184,7 @@ def users_harmed(runs: int, seed: int, look_min: int) -> dict[str, Any]:
 
 
 def cost_of_a_look(runs: int, seed: int, look_min: int) -> dict[str, Any]:
-    """Processor time of one review with five guards and two cells, and of its state through JSON."""
+    """Processor time of one review (five guards, two cells) and of its state through JSON."""
     world = World(look_min=5)
     stage, state, given = Stage(world, seed), State(), plan(world, minimum_days=14)
     looks = [stage.look(k) for k in range(1, 1001)]

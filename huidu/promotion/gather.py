@@ -27,8 +27,13 @@ class Gathered(NamedTuple):
     problems: list[Missing]
 
 
-def gather(plan: CompiledPlan, state: State, look: Look) -> Gathered:
-    """Take over every metric that is complete alike in both arms; name each that is not."""
+def gather(
+    plan: CompiledPlan, state: State, look: Look, *, accepted: frozenset[str] = frozenset()
+) -> Gathered:
+    """Take over every metric that is complete alike in both arms; name each that is not.
+
+    With `silent_feed` accepted, a person has said that control really has no more events.
+    """
     problems: list[Missing] = []
     try:
         users, places = ev.users_of(plan, look, state)
@@ -39,7 +44,11 @@ def gather(plan: CompiledPlan, state: State, look: Look) -> Gathered:
     evidence = dict(state.evidence)
     pulses = dict(state.pulses)
     for guard in plan.guards:
-        problem = _take_over(plan, guard, state, look, (users, places), evidence, pulses)
+        latest, arms, problem = _take_over(plan, guard, state, look, (users, places), accepted)
+        if latest is not None:
+            evidence[guard.name] = latest
+        if arms is not None:
+            pulses[guard.name] = arms
         # A metric that is only watched blocks nothing.
         if problem is not None and guard.metric.role is not Role.WATCH:
             problems.append(problem)
@@ -52,48 +61,45 @@ def _take_over(
     state: State,
     look: Look,
     enrolled: tuple[ev.type_of_users, dict[str, int]],
-    evidence: dict[str, Evidence],
-    pulses: dict[str, tuple[Pulse, Pulse]],
-) -> Missing | None:
+    accepted: frozenset[str],
+) -> tuple[Evidence | None, tuple[Pulse, Pulse] | None, Missing | None]:
+    """One metric's new evidence and pulses, if the look brings any, and what is wrong with it."""
     users, places = enrolled
     has_control = plan.has_control and not guard.absolute
     before = state.evidence.get(guard.name)
+    path = f"as_of.{guard.name}"
     try:
         now = ev.read_metric(plan, guard, look, users, places)
         complete = ev.complete_up_to(
-            look.as_of.get(guard.name),
-            look.t_min,
-            has_control=has_control,
-            path=f"as_of.{guard.name}",
+            look.as_of.get(guard.name), look.t_min, has_control=has_control, path=path
         )
     except EvidenceError as error:
-        return texts.bad_evidence(error, guard.name)
+        return None, None, texts.bad_evidence(error, guard.name)
     if now is None:
-        return texts.no_data(guard.name)
-    if complete is not None and before is not None:
-        fallen = ev.fell(before, now)
-        if fallen is not None:
-            return texts.fell(guard.name, fallen)
-    if complete is not None:
-        arms = _beats(guard, state.pulses.get(guard.name), now)
-        pulses[guard.name] = arms
-        enrolled_arms = [sum(pair[i] for pair in users.values()) for i in (0, 1)]
-        # Control gone silent while treated goes on is a broken feed, and would look like harm.
-        # Treated gone silent may be the harm itself (nobody succeeds any more): that is judged.
-        if (
-            has_control
-            and ev.is_silent(arms[1], enrolled_arms[1])
-            and not ev.is_silent(arms[0], enrolled_arms[0])
-        ):
-            return texts.silent(guard.name, "control", enrolled_arms[1] - arms[1].users)
-        evidence[guard.name] = msgspec.structs.replace(now, as_of=complete)
-    latest = evidence.get(guard.name)
+        return None, None, texts.no_data(guard.name)
+    if complete is None:
+        return None, None, _too_old(guard, before, look.t_min)
+    fallen = None if before is None else ev.fell(before, now)
+    if fallen is not None:
+        return None, None, texts.fell(guard.name, fallen)
+    arms = _beats(guard, state.pulses.get(guard.name), now)
+    treated_users, control_users = (sum(pair[i] for pair in users.values()) for i in (0, 1))
+    # Control gone silent while treated goes on is a broken feed, and would look like harm.
+    # Treated gone silent may be the harm itself (nobody succeeds any more): that is judged.
+    one_sided = ev.is_silent(arms[1], control_users) and not ev.is_silent(arms[0], treated_users)
+    if has_control and one_sided and "silent_feed" not in accepted:
+        return None, arms, texts.silent(guard.name, "control", control_users - arms[1].users)
+    latest = msgspec.structs.replace(now, as_of=complete)
+    return latest, arms, _too_old(guard, latest, look.t_min)
+
+
+def _too_old(guard: Guard, latest: Evidence | None, t_min: float) -> Missing | None:
     if latest is None:
         return texts.no_data(guard.name)
     if latest.as_of == ev.UNKNOWN_AS_OF:
         return texts.freshness_unknown(guard.name)
-    if look.t_min - latest.as_of > ev.FRESH_MIN:
-        return texts.stale(guard.name, look.t_min - latest.as_of)
+    if t_min - latest.as_of > ev.FRESH_MIN:
+        return texts.stale(guard.name, t_min - latest.as_of)
     return None
 
 
@@ -152,7 +158,7 @@ def unsure(
     look: Look,
     gathered: Gathered,
     findings: dict[str, Finding],
-    accepted: tuple[str, ...],
+    accepted: frozenset[str],
 ) -> list[Missing]:
     """Readings that do not roll back but that nobody should be promoted on."""
     missing: list[Missing] = []

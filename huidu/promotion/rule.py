@@ -20,6 +20,7 @@ import numpy as np
 from huidu.errors import EvidenceError
 from huidu.promotion import gather, proof, texts
 from huidu.promotion.contract import (
+    ACCEPTABLE,
     Conditions,
     Decision,
     Look,
@@ -106,7 +107,8 @@ class _Review:
         self.plan, self.state, self.look, self.conditions = plan, state, look, conditions
         self.is_new = look.t_min > state.last_t_min
         self.changes: dict[str, Any] = {"last_k": look.k, "last_t_min": look.t_min}
-        self.gathered = gather.gather(plan, state, look)
+        self.accepted = ACCEPTABLE.intersection(conditions.accepted)
+        self.gathered = gather.gather(plan, state, look, accepted=self.accepted)
         if not state.kinds:
             self.changes["kinds"] = {m.name: m.kind.value for m in plan.plan.metrics}
 
@@ -195,9 +197,7 @@ class _Review:
         elif self.chi_square >= texts.CHI_SQUARE_LIMIT:
             missing.append(texts.sample_ratio_now(self.chi_square))
         missing += self.gathered.problems
-        missing += gather.unsure(
-            self.plan, self.look, self.gathered, self.findings, self.conditions.accepted
-        )
+        missing += gather.unsure(self.plan, self.look, self.gathered, self.findings, self.accepted)
         return missing
 
     def _finish(

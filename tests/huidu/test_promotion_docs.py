@@ -15,7 +15,7 @@ def test_the_example_of_the_manual_runs():
     example = re.search(r"```python\n(.*?)```", MANUAL, re.DOTALL)
     assert example is not None
     names: dict[str, object] = {}
-    exec(example.group(1), names)  # noqa: S102 - our own manual
+    exec(example.group(1), names)
     assert names["outcome"].decision is Decision.HOLD
     assert names["outcome"].code == "minimum_stay"
 

@@ -275,6 +275,10 @@ def test_a_control_feed_gone_silent_does_not_look_like_harm():
     _, outcome = after(plan(COMPLAINTS), *looks)
     assert outcome.decision is Decision.HOLD
     assert "silent_feed" in codes(outcome)
+    # Unless a person says that control really has no more complaints.
+    accepted = Conditions(accepted=("silent_feed",))
+    state, _ = after(plan(COMPLAINTS), *looks, conditions=accepted)
+    assert state.decided == "roll_back"
 
 
 def test_treated_users_who_all_stop_succeeding_are_harm_not_silence():
