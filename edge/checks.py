@@ -27,7 +27,7 @@ from huidu.wire import ofrep, profile, visibility
 
 if TYPE_CHECKING:
     from edge.answers import Rendered
-    from edge.protocol import HuiduProtocol
+    from edge.connection import Connection
     from edge.rights import Right
     from edge.server import Edge
 
@@ -52,7 +52,7 @@ class Check(Exchange):
     user: str
 
     def __init__(
-        self, connection: HuiduProtocol, route: Route, head: Head, *, bodiless: bool = False
+        self, connection: Connection, route: Route, head: Head, *, bodiless: bool = False
     ) -> None:
         self.connection = connection
         self.edge: Edge = connection.edge

@@ -9,7 +9,7 @@ from edge.http import headless
 if TYPE_CHECKING:
     from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
-    from edge.protocol import HuiduProtocol
+    from edge.connection import Connection
 
 
 class Exchange:
@@ -18,7 +18,7 @@ class Exchange:
     __slots__ = ("bodiless", "closes", "connection", "ready")
 
     def __init__(
-        self, connection: HuiduProtocol, ready: bytes | None = None, *, closes: bool = False
+        self, connection: Connection, ready: bytes | None = None, *, closes: bool = False
     ) -> None:
         self.connection = connection
         self.ready = ready
@@ -42,7 +42,7 @@ class Handed(Exchange):
 
     __slots__ = ("app", "cycle", "started")
 
-    def __init__(self, connection: HuiduProtocol, cycle: RequestResponseCycle, app: Any) -> None:
+    def __init__(self, connection: Connection, cycle: RequestResponseCycle, app: Any) -> None:
         super().__init__(connection)
         self.cycle = cycle
         self.app = app

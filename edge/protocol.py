@@ -1,8 +1,7 @@
 """HTTP: checks are answered here, before a request becomes an ASGI scope and a task.
 
-`HuiduProtocol` is uvicorn's httptools protocol with a queue in front. Every request of a connection
-takes a place in it, checks and requests for the application alike, so pipelined answers leave in
-order, whoever makes them and however long one waits for Redis.
+`HuiduProtocol` is uvicorn's httptools protocol. Requests for checks go to `edge.checks`, all others
+on to the application, and `edge.connection` keeps their answers in order.
 
 A client repeats its header block byte by byte. Once the parser has read one, and found a plain
 HTTP/1.1 request in it, its meaning is remembered, and the same bytes need not be parsed again. What
@@ -13,16 +12,14 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 import httptools
-from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from edge.checks import Check, refusal
-from edge.exchange import Exchange, Handed
-from edge.http import CONTINUE, CORS, PREFLIGHT, closing
+from edge.connection import MOST_QUEUED, Connection
+from edge.exchange import Exchange
+from edge.http import CONTINUE, CORS, PREFLIGHT
 from edge.requests import METHODS, Head, Kind, Route, route_of
 from edge.streaming import listen
 from huidu import reasons
@@ -36,10 +33,6 @@ if TYPE_CHECKING:
 MOST_BODY: Final = 1024 * 1024
 MOST_HEADER_BYTES: Final = 64 * 1024
 MOST_URL_BYTES: Final = 256 * 1024
-MOST_QUEUED: Final = 64
-"""Pipelined requests of one connection that may wait; then reading pauses."""
-
-LINGER_SECONDS: Final = 2.0
 HEAD_SECONDS: Final = 30
 """How long a client may take for a request's headers, or for the body of a check."""
 IDLE_SECONDS: Final = 75
@@ -49,10 +42,8 @@ _PLAIN_VISIBILITY: Final = re.compile(
 )
 
 
-class HuiduProtocol(HttpToolsProtocol):
-    """One connection."""
-
-    config: Config
+class HuiduProtocol(Connection):
+    """The reading half of one connection: what uvicorn makes for each client."""
 
     def __init__(
         self,
@@ -62,18 +53,11 @@ class HuiduProtocol(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self.edge = config.edge
-        self.queue: deque[Exchange] = deque()
-        self.listening = False
-        self.by_token = False
-        self.stopping = False
-        self.seen = self.began = self.edge.tick
-        self._mid_message = False
-        self._deaf = False  # what still comes is dropped: the connection is about to end
+        self.began = self.edge.tick
         self._route: Route | None = None
         self._head: Head | None = None
         self._body = bytearray()
-        self._handed = False
+        self._handed = self._offered = False
         self._header_bytes = 0
         self._messages = 0
         self._plain = False
@@ -84,13 +68,13 @@ class HuiduProtocol(HttpToolsProtocol):
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         self.seen = self.edge.tick
-        if self._mid_message:
+        if self.mid_message:
             self._parse(data)
-        elif not self._deaf and not self._answer_known(data):
+        elif not self.deaf and not self._answer_known(data):
             self._messages = 0
             self._plain = False
             self._parse(data)
-            if self._messages == 1 and self._plain and not self._mid_message:
+            if self._messages == 1 and self._plain and not self.mid_message:
                 self._remember(data)
 
     def _answer_known(self, data: bytes) -> bool:
@@ -132,59 +116,72 @@ class HuiduProtocol(HttpToolsProtocol):
             edge.remember_route(data[:line_end], route)
 
     def _parse(self, data: bytes) -> None:
-        if self._deaf:
+        if self.deaf:
             return
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            if self._route is None and self._should_upgrade():
+            if self._offered:
+                self._parse(self._without_offer() + data[upgrade.args[0] :])
+            else:
                 self.handle_websocket_upgrade()
-                return
-            # Java's client offers h2c with its first request. The offer is not taken; the parser,
-            # which would read no further, makes place for a new one.
-            self.parser = httptools.HttpRequestParser(self)
-            rest = data[upgrade.args[0] :] if upgrade.args else b""
-            if rest:
-                self._parse(rest)
         except (httptools.HttpParserError, UnicodeDecodeError):
             self.send_400_response("Invalid HTTP request received.")
+
+    def _without_offer(self) -> bytes:
+        """The head of a request without its offer to upgrade, for a new parser.
+
+        Java's client offers h2c with its first request, and the parser would then take the body
+        for the other protocol's.
+        """
+        method = self.parser.get_method()
+        self.parser = httptools.HttpRequestParser(self)
+        lines = [
+            b"%b: %b\r\n" % (name, value)
+            for name, value in self.headers
+            if name not in (b"connection", b"upgrade", b"http2-settings")
+        ]
+        return b"%b %b HTTP/1.1\r\n%b\r\n" % (method, self.url, b"".join(lines))
 
     def send_400_response(self, msg: str) -> None:
         self._refuse_and_close(400, "http.invalid", msg)
 
     def _refuse_and_close(self, status: int, code: str, message: str) -> None:
         """Refuse what cannot even be read as a request, after the answers that are still due."""
-        self._deaf = True
-        self._mid_message = False
+        self.deaf = True
+        self.mid_message = False
         body = visibility.error(code, message)
-        self._place(Exchange(self, self._responses.make(status, body, CORS), closes=True))
+        self.place(Exchange(self, self.ready_edge.responses.make(status, body, CORS), closes=True))
 
     # Parser callbacks
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._mid_message = True
+        self.mid_message = True
         self._messages += 1
         self._header_bytes = 0
         self._route = self._head = None
-        self._handed = False
+        self._handed = self._offered = False
         self.began = self.edge.tick
 
     def on_url(self, url: bytes) -> None:
         self.url += url
-        if len(self.url) > MOST_URL_BYTES and not self._deaf:
+        if len(self.url) > MOST_URL_BYTES and not self.deaf:
             self._refuse_and_close(414, "http.url_too_long", "the address is too long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
         self._header_bytes += len(name) + len(value)
-        if self._header_bytes > MOST_HEADER_BYTES and not self._deaf:
+        if self._header_bytes > MOST_HEADER_BYTES and not self.deaf:
             self._refuse_and_close(431, "http.headers_too_long", "the headers are too long")
 
     def on_headers_complete(self) -> None:
-        if self._deaf:
+        if self.deaf:
             return
         self._route = route = route_of(_origin_form(self.url))
+        if self.parser.should_upgrade() and not (route is None and self._should_upgrade()):
+            self._offered = True
+            return
         if route is None:
             self._handed = True
             self.cycle = None  # type: ignore[assignment]  # the queue, not uvicorn, keeps the order
@@ -193,18 +190,17 @@ class HuiduProtocol(HttpToolsProtocol):
         plain = self.parser.get_http_version() == "1.1" and self.parser.should_keep_alive()
         self._head = head = Head(self.edge.state, self.headers, keep_alive=plain)
         self._plain = plain and not (
-            self.parser.should_upgrade()
-            or self.expect_100_continue
+            self.expect_100_continue
             or any(name == b"transfer-encoding" for name, _ in self.headers)
         )
         self._body.clear()
         if head.length > MOST_BODY:
             self._too_large(route)
         elif self.expect_100_continue:
-            self._place(Exchange(self, CONTINUE))
+            self.place(Exchange(self, CONTINUE))
 
     def on_body(self, body: bytes) -> None:
-        if self._deaf:
+        if self.deaf or self._offered:
             return
         if self._route is None:
             super().on_body(body)
@@ -214,9 +210,9 @@ class HuiduProtocol(HttpToolsProtocol):
             self._too_large(self._route)
 
     def on_message_complete(self) -> None:
-        if self._deaf:
+        if self.deaf or self._offered:
             return
-        self._mid_message = False
+        self.mid_message = False
         if self._route is None:
             super().on_message_complete()
             return
@@ -224,11 +220,11 @@ class HuiduProtocol(HttpToolsProtocol):
         self._dispatch(self.parser.get_method(), self._route, self._head, bytes(self._body))
 
     def _too_large(self, route: Route) -> None:
-        self._deaf = True
-        self._mid_message = False
+        self.deaf = True
+        self.mid_message = False
         details = f"expected at most {MOST_BODY} bytes"
-        response = refusal(self._ready_edge, route, 413, reasons.GENERAL, details)
-        self._place(Exchange(self, response, closes=True))
+        response = refusal(self.ready_edge, route, 413, reasons.GENERAL, details)
+        self.place(Exchange(self, response, closes=True))
 
     # Answering
 
@@ -236,19 +232,19 @@ class HuiduProtocol(HttpToolsProtocol):
         allowed = METHODS[route.kind]
         if method in allowed:
             if route.kind is Kind.STREAM:
-                self._place(listen(self, route, head))
+                self.place(listen(self, route, head))
             else:
                 self._check(route, head, body, bodiless=method == b"HEAD")
             return
         self._plain = False
         methods = b", ".join(allowed)
         if method == b"OPTIONS":
-            response = self._responses.make(204, headers=PREFLIGHT % methods)
+            response = self.ready_edge.responses.make(204, headers=PREFLIGHT % methods)
         else:
             allow = b"allow: %b, OPTIONS\r\n" % methods
             details = f"expected {methods.decode()}, got {method.decode('latin-1')}"
-            response = refusal(self._ready_edge, route, 405, reasons.GENERAL, details, allow)
-        self._place(Exchange(self, response, closes=not head.keep_alive))
+            response = refusal(self.ready_edge, route, 405, reasons.GENERAL, details, allow)
+        self.place(Exchange(self, response, closes=not head.keep_alive))
 
     def _check(self, route: Route, head: Head, body: bytes, *, bodiless: bool = False) -> None:
         edge = self.edge
@@ -259,131 +255,11 @@ class HuiduProtocol(HttpToolsProtocol):
         if len(self.queue) > MOST_QUEUED:
             self.flow.pause_reading()
 
-    @property
-    def _ready_edge(self) -> Any:
-        self.edge.responses.refresh(self.server_state.default_headers)
-        return self.edge
-
-    @property
-    def _responses(self) -> Any:
-        return self._ready_edge.responses
-
-    def _place(self, exchange: Exchange) -> None:
-        """Give an exchange its place behind all that came before."""
-        queue = self.queue
-        queue.append(exchange)
-        if queue[0] is exchange:
-            self.flush()
-        elif len(queue) > MOST_QUEUED:
-            self.flow.pause_reading()
-
-    def flush(self) -> None:
-        """Write every answer that is next in order."""
-        queue = self.queue
-        if len(queue) == 1 and type(queue[0]) is Check and not queue[0].closes:
-            ready = queue[0].ready
-            if ready is not None and not self.stopping:  # nearly always
-                queue.popleft()
-                self.server_state.total_requests += 1
-                self.transport.write(ready)
-            return
-        written: list[bytes] = []
-        while queue:
-            first = queue[0]
-            if isinstance(first, Handed):
-                if not first.started:
-                    first.started = True
-                    self.transport.write(b"".join(written))
-                    written.clear()
-                    super()._start_asgi_task(first.cycle, first.app)
-                break
-            if first.ready is None:
-                break
-            queue.popleft()
-            self.server_state.total_requests += 1
-            if first.closes or (self.stopping and not queue and not self._mid_message):
-                written.append(closing(first.ready))
-                queue.clear()
-                self.transport.write(b"".join(written))
-                self._end()
-                return
-            written.append(first.ready)
-            first.sent()
-        if written and not self.transport.is_closing():
-            self.transport.write(b"".join(written))
-        if len(queue) <= MOST_QUEUED and not self.flow.write_paused:
-            self.flow.resume_reading()
-
-    def _end(self) -> None:
-        """End the connection so that the last answer arrives.
-
-        Closing while the client still sends would make the kernel answer with a reset, which
-        destroys what the client has not read yet. So only our half is closed at first.
-        """
-        self._deaf = True
-        transport = self.transport
-        if transport.can_write_eof() and not transport.is_closing():
-            transport.write_eof()
-            self.loop.call_later(LINGER_SECONDS, transport.close)
-        else:
-            transport.close()
-
-    # The application behind
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._place(Handed(self, cycle, app))
-
-    def on_response_complete(self) -> None:
-        if self.queue and isinstance(self.queue[0], Handed):
-            self.queue.popleft()
-        super().on_response_complete()
-        if self.queue:
-            self._unset_keepalive_if_required()
-            self.flush()
-        elif self.stopping and not self._mid_message:
-            self.transport.close()
-
-    # Life
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        assert isinstance(self.flow, FlowControl)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        for exchange in self.queue:
-            if isinstance(exchange, Handed):
-                exchange.cycle.disconnected = True
-                exchange.cycle.message_event.set()
-        self.queue.clear()
-        self._deaf = True
-        if self.listening:
-            self.edge.listeners.discard(self)
-        super().connection_lost(exc)
-
-    def pause_writing(self) -> None:
-        """The client does not read its answers: stop reading its requests."""
-        super().pause_writing()
-        self.flow.pause_reading()
-
-    def resume_writing(self) -> None:
-        super().resume_writing()
-        if len(self.queue) <= MOST_QUEUED:
-            self.flow.resume_reading()
-
-    def shutdown(self) -> None:
-        """Finish what was asked, then close. Streams end at once; their clients come back."""
-        self.stopping = True
-        if self.listening or (not self.queue and not self._mid_message):
-            self.transport.close()
-        for exchange in self.queue:
-            if isinstance(exchange, Handed):
-                exchange.cycle.keep_alive = False
-
     def close_if_idle(self, tick: int) -> None:
         """Called each second: end a connection nobody uses, or whose request only trickles in."""
         if self.listening or self.queue:
             return
-        if self._mid_message:
+        if self.mid_message:
             if not self._handed and tick - self.began > HEAD_SECONDS:
                 self.transport.abort()
         elif tick - self.seen > IDLE_SECONDS:

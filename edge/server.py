@@ -22,7 +22,7 @@ from huidu.model import Snapshot
 if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
-    from edge.protocol import HuiduProtocol
+    from edge.connection import Connection
 
 logger = logging.getLogger("huidu.edge")
 
@@ -46,7 +46,7 @@ class Edge:
         """Seconds since the start, for what need not be precise."""
         self.heads: dict[bytes, Head] = {}
         self.routes: dict[bytes, Route] = {}
-        self._due: list[HuiduProtocol] = []
+        self._due: list[Connection] = []
         self._generation = -1
         self._server_state: ServerState | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -69,7 +69,7 @@ class Edge:
         await self.feed.stop()
         await self.profiles.stop()
 
-    def write_soon(self, connection: HuiduProtocol) -> None:
+    def write_soon(self, connection: Connection) -> None:
         """Let a connection's answers leave at the end of this turn of the loop.
 
         Answers that are written one after the other, and not each after some more work, find

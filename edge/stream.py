@@ -21,7 +21,7 @@ from huidu.wire import ofrep
 from huidu.wire.access import Key, KeyKind
 
 if TYPE_CHECKING:
-    from edge.protocol import HuiduProtocol
+    from edge.connection import Connection
     from edge.state import State, World
 
 logger = logging.getLogger("huidu.edge")
@@ -85,8 +85,8 @@ class Listeners:
     """Everybody on the stream of this process."""
 
     def __init__(self) -> None:
-        self.servers: dict[HuiduProtocol, int] = {}
-        self.providers: dict[HuiduProtocol, int] = {}
+        self.servers: dict[Connection, int] = {}
+        self.providers: dict[Connection, int] = {}
         """Listeners with the id of their key."""
         self._timer: asyncio.TimerHandle | None = None
 
@@ -94,7 +94,7 @@ class Listeners:
         return len(self.servers) + len(self.providers)
 
     def add(
-        self, connection: HuiduProtocol, key: Key, world: World | None, last: bytes, now: float
+        self, connection: Connection, key: Key, world: World | None, last: bytes, now: float
     ) -> None:
         """Let a connection listen, and tell it what it missed."""
         connection.transport.write(PREAMBLE)
@@ -110,7 +110,7 @@ class Listeners:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(HEARTBEAT_SECONDS, self._beat)
 
-    def discard(self, connection: HuiduProtocol) -> None:
+    def discard(self, connection: Connection) -> None:
         self.servers.pop(connection, None)
         self.providers.pop(connection, None)
 
@@ -139,7 +139,7 @@ class Listeners:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(HEARTBEAT_SECONDS, self._beat)
 
-    def _tell(self, listeners: dict[HuiduProtocol, int], event: bytes) -> None:
+    def _tell(self, listeners: dict[Connection, int], event: bytes) -> None:
         for connection in list(listeners):
             transport = connection.transport
             if transport.get_write_buffer_size() > MOST_BUFFERED:

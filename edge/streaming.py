@@ -15,7 +15,7 @@ from huidu import reasons
 from huidu.wire.access import Key, KeyKind
 
 if TYPE_CHECKING:
-    from edge.protocol import HuiduProtocol
+    from edge.connection import Connection
 
 
 class Listening(Exchange):
@@ -23,7 +23,7 @@ class Listening(Exchange):
 
     __slots__ = ("key", "last")
 
-    def __init__(self, connection: HuiduProtocol, ready: bytes, key: Key, last: bytes) -> None:
+    def __init__(self, connection: Connection, ready: bytes, key: Key, last: bytes) -> None:
         super().__init__(connection, ready)
         self.key = key
         self.last = last
@@ -35,7 +35,7 @@ class Listening(Exchange):
         edge.listeners.add(connection, self.key, edge.state.world, self.last, time.time())
 
 
-def listen(connection: HuiduProtocol, route: Route, head: Head) -> Exchange:
+def listen(connection: Connection, route: Route, head: Head) -> Exchange:
     """Begin a stream, or refuse it."""
     edge = connection.edge
     edge.responses.refresh(connection.server_state.default_headers)

@@ -66,8 +66,12 @@ REGIONS = RegionPolicy(
 
 def rollout(slot: int, *, half: bool = False) -> Rollout:
     """A running rollout for everybody, or for the half of the users with the lower ranks."""
-    stage = Stage(key="all") if not half else Stage(key="half", share_ppm=500_000, threshold=1 << 63)
-    return Rollout(slot=slot, salt=f"s{slot}", status=RolloutStatus.RUNNING, stages=[stage], current=0)
+    stage = (
+        Stage(key="all") if not half else Stage(key="half", share_ppm=500_000, threshold=1 << 63)
+    )
+    return Rollout(
+        slot=slot, salt=f"s{slot}", status=RolloutStatus.RUNNING, stages=[stage], current=0
+    )
 
 
 def flags() -> list[Flag]:
@@ -195,7 +199,7 @@ class Store:
 
     def hold(self, user: str, **facts: Any) -> None:
         key, field = profile.address(user, BUCKETS)
-        self.client.hset(key, field, profile.encode(profile.Profile(**facts)))  # type: ignore[arg-type]
+        self.client.hset(key, field, profile.encode(profile.Profile(**facts)))
 
     def stall(self) -> None:
         """Make Redis accept everything and answer nothing."""
@@ -256,7 +260,11 @@ class Running:
         return code
 
     def ask(
-        self, method: str, path: str, body: bytes | None = None, headers: dict[str, str] | None = None
+        self,
+        method: str,
+        path: str,
+        body: bytes | None = None,
+        headers: dict[str, str] | None = None,
     ) -> Response:
         """One request on a connection of its own."""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)

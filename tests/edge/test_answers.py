@@ -100,10 +100,16 @@ LONG = "x" * 10_000
         pytest.param(b'{"context":{"targetingKey":5}}', 400, "INVALID_CONTEXT", id="number"),
         pytest.param(b'{"context":{"targetingKey":"a\\u0000b"}}', 400, "INVALID_CONTEXT", id="NUL"),
         pytest.param(
-            json.dumps({"context": {"targetingKey": LONG}}).encode(), 400, "INVALID_CONTEXT", id="long"
+            json.dumps({"context": {"targetingKey": LONG}}).encode(),
+            400,
+            "INVALID_CONTEXT",
+            id="long",
         ),
         pytest.param(
-            b'{"context":{"targetingKey":"ada","region":440300}}', 400, "INVALID_CONTEXT", id="region"
+            b'{"context":{"targetingKey":"ada","region":440300}}',
+            400,
+            "INVALID_CONTEXT",
+            id="region",
         ),
         pytest.param(b" " * (1024 * 1024 + 1), 413, "GENERAL", id="too large"),
     ],
@@ -129,7 +135,10 @@ def test_bad_bodies_are_refused_with_a_code(
         pytest.param("/api/v1/flags/weilidai/users/%FF", 400, "input.invalid", id="not UTF-8"),
         pytest.param(f"/api/v1/flags/weilidai/users/{LONG}", 400, "input.invalid", id="long"),
         pytest.param(
-            f"/api/v1/flags/weilidai/users/{'%F0%9F%98%80' * 10_000}", 400, "input.invalid", id="emoji"
+            f"/api/v1/flags/weilidai/users/{'%F0%9F%98%80' * 10_000}",
+            400,
+            "input.invalid",
+            id="emoji",
         ),
     ],
 )
