@@ -31,6 +31,7 @@ UNKNOWN_AS_OF: Final = -1.0
 SILENT_AFTER: Final = 15.0
 """An arm is silent once this many movements of its total were due and none came (e^-15)."""
 
+_MOST: Final = 2.0**53  # whole numbers beyond it are not told apart
 _RATIO_KEYS: Final = ("bad", "num", "den", "num2", "den2", "numden")
 _MEAN_KEYS: Final = ("n", "sum", "sumsq", "sum_cap", "sumsq_cap")
 
@@ -174,7 +175,7 @@ def _read_arm(guard: Guard, arm: Arm, n: float, path: str) -> tuple[float, ...] 
     kind = guard.metric.kind
     value = arm.m.get(guard.name)
     if value is None:
-        return _nobody(guard) if n == 0 else None
+        return guard.nobody if n == 0 else None
     if kind is Kind.LATENCY:
         return _latency(value, n, len(guard.metric.edges_ms), path)
     if kind is Kind.USERS_RATIO:
@@ -182,12 +183,6 @@ def _read_arm(guard: Guard, arm: Arm, n: float, path: str) -> tuple[float, ...] 
     if kind is Kind.MEAN:
         return _mean(value, n, path)
     return (_at_most(_count(value, path), n, path),)
-
-
-def _nobody(guard: Guard) -> tuple[float, ...]:
-    kind = guard.metric.kind
-    width = {Kind.LATENCY: len(guard.metric.edges_ms), Kind.USERS_RATIO: 6, Kind.MEAN: 5}
-    return (0.0,) * width.get(kind, 1)
 
 
 def _latency(value: Any, n: float, edges: int, path: str) -> tuple[float, ...] | None:
@@ -254,7 +249,7 @@ def _number(value: Any, path: str) -> float:
 
 def _count(value: Any, path: str) -> float:
     number = _number(value, path)
-    if number < 0 or number != math.floor(number):
+    if not 0 <= number <= _MOST or number != math.floor(number):
         raise EvidenceError(f"expected a whole number of 0 or more, got {value!r}", path=path)
     return number
 

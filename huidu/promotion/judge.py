@@ -45,7 +45,7 @@ def judge(
         enrolled_rho: where the sample ratio is proven wrong, the share of each cell's users that
             really was treated: harm then counts only as far as both shares show it.
     """
-    treated, control = _rows(plan, evidence.t), _rows(plan, evidence.c)
+    treated, control = _rows(plan, guard, evidence.t), _rows(plan, guard, evidence.c)
     if guard.absolute:
         return judge_limit(plan, guard, evidence, treated)
     if not plan.has_control:
@@ -58,10 +58,9 @@ def judge(
     return finding
 
 
-def _rows(plan: CompiledPlan, by_cell: dict[str, tuple[float, ...]]) -> Floats:
-    width = len(next(iter(by_cell.values()))) if by_cell else 1
-    nobody = (0.0,) * width
-    return np.array([by_cell.get(name, nobody) for name in plan.ids], dtype=np.float64)
+def _rows(plan: CompiledPlan, guard: Guard, by_cell: dict[str, tuple[float, ...]]) -> Floats:
+    """Shape (cells, numbers of this kind); a cell that is not there yet has nobody."""
+    return np.array([by_cell.get(name, guard.nobody) for name in plan.ids], dtype=np.float64)
 
 
 def _judge_counts(

@@ -31,6 +31,9 @@ class Guard:
         self.absolute = metric.limit_abs is not None
         self.margin = metric.margin_rel or 0.0
         self.must_prove = metric.role is Role.MUST_PROVE
+        # How many numbers one arm of one cell carries.
+        width = {Kind.LATENCY: len(metric.edges_ms), Kind.USERS_RATIO: 6, Kind.MEAN: 5}
+        self.nobody = (0.0,) * width.get(metric.kind, 1)
         self.delayed = metric.kind is Kind.BINARY_DELAYED
         # Latency: edges whose counts the harm test reads; other kinds have one count.
         self.harm_columns = (metric.baseline_index or 0) + 1

@@ -140,6 +140,7 @@ def one(metric, value, *, n=100):
         (SUCCESS, True),
         (SUCCESS, [5]),
         (SUCCESS, 10**400),
+        (SUCCESS, 1e300),
         (SLOWNESS, [50, 20, 2]),
         (SLOWNESS, [20, 50, 2, 1]),
         (SLOWNESS, [500, 20, 2, 1]),
@@ -205,6 +206,14 @@ def test_cumulative_counts_must_not_fall():
     assert fewer.code == "out_of_order"
     _, users = after(plan(), look(3, counts(500_000, {"success": (2_000, 30_000)})), state=state)
     assert users.code == "counts_fell"
+
+
+@pytest.mark.parametrize("metric", [SUCCESS, ERRORS, SLOWNESS, AMOUNT])
+def test_a_look_before_the_first_user_says_nothing(metric):
+    nothing = look(0.001, fresh=(metric.name,))
+    _, outcome = after(plan(metric), nothing)
+    assert codes(outcome) == ["minimum_stay"]
+    assert outcome.readings[0].e_value == 1.0
 
 
 def test_a_cell_that_vanishes_is_noticed():
