@@ -7,7 +7,7 @@ from typing import Final
 
 from celery import shared_task
 
-from rollout import selectors
+from rollout import selectors, tasks_evidence
 from rollout.services import audit, publishing
 
 logger = logging.getLogger(__name__)
@@ -16,6 +16,7 @@ SCHEDULE: Final[dict[str, float]] = {
     "rollout.tasks.drain_outbox": 2.0,
     "rollout.tasks.ensure_published": 5.0,
     "rollout.tasks.verify_audit_chain": 3600.0,
+    **tasks_evidence.SCHEDULE,
 }
 """Task name to seconds between ticks; `config.celery` reads it."""
 

@@ -19,7 +19,7 @@ from typing import Final, NamedTuple
 from django.db import connection, transaction
 from django.db.models import Max
 
-from rollout.models import Exposure, Feed, Metric, MetricCell, OutcomeEvent, RollupMark, Stage
+from rollout.models import Exposure, Metric, MetricCell, OutcomeEvent, RollupMark, Stage
 from rollout.services.exposures import EVIDENCE_LOCK, shares_of
 from rollout.services.sums import UserSum, width
 
@@ -42,11 +42,38 @@ type_of_growth = dict[Series, dict[datetime, list[float]]]
 """What is to be added, per series and hour: users first, then `sums`."""
 
 
-class Reach(NamedTuple):
-    """How far the raw tables reach: the last ids below which nothing is still to be committed."""
+class Reach:
+    """How far the raw tables reach: the last ids below which nothing is still to be committed.
 
-    exposures: int
-    outcomes: int
+    One reach serves all stages of a tick, and remembers how fresh each source was by then.
+    """
+
+    def __init__(self, exposures: int, outcomes: int) -> None:
+        self.exposures = exposures
+        self.outcomes = outcomes
+        self._complete: dict[tuple[str, str], datetime | None] = {}
+
+    def complete_up_to(self, environment: str, metrics: Iterable[str]) -> dict[str, datetime]:
+        """Up to when sources are complete: what each said, or its latest event; silent ones are
+        left out."""
+        wanted = [each for each in metrics if (environment, each) not in self._complete]
+        if wanted:
+            with connection.cursor() as cursor:
+                cursor.execute(_COMPLETE, [environment, self.outcomes, environment, wanted])
+                for metric, moment in cursor.fetchall():
+                    self._complete[environment, metric] = moment
+        found = {each: self._complete[environment, each] for each in metrics}
+        return {metric: moment for metric, moment in found.items() if moment is not None}
+
+
+# Only events within the reach vouch for freshness, so it never runs ahead of the counts.
+_COMPLETE: Final = """
+SELECT metric, greatest(
+    (SELECT max(at) FROM rollout_outcomeevent o
+     WHERE o.environment = %s AND o.metric = given.metric AND o.id <= %s),
+    (SELECT complete_to FROM rollout_feed f WHERE f.environment = %s AND f.metric = given.metric)
+) FROM unnest(%s::text[]) AS given(metric)
+"""
 
 
 def reach() -> Reach:
@@ -70,36 +97,19 @@ def metrics_of(stage: Stage) -> list[Metric]:
     return [each.metric for each in guards if each.metric.kind != Metric.Kind.GAUGE]
 
 
-def complete_up_to(environment: str, metric: Metric) -> datetime | None:
-    """Up to when a metric's source is complete: what it said, or its latest event. None: silent."""
-    latest = OutcomeEvent.objects.filter(environment=environment, metric=metric.key)
-    said = Feed.objects.filter(environment=environment, metric=metric.key)
-    moments = [
-        latest.aggregate(last=Max("at"))["last"],
-        said.values_list("complete_to", flat=True).first(),
-    ]
-    return max((each for each in moments if each is not None), default=None)
-
-
 def roll_up(stage: Stage, *, now: datetime, up_to: Reach | None = None) -> int:
     """Bring a stage's cells up to date; returns how many raw rows were new to them.
 
     Safe to run twice at once, to lose, and to kill: marks and cells move in one transaction.
     """
-    environment = stage.rollout.flag.environment
-    metrics: list[Metric | None] = [None, *metrics_of(stage)]
-    # Asked before the reach: an event that shows here is within it, so freshness never runs ahead
-    # of the counts.
-    fresh = {m.pk: complete_up_to(environment, m) for m in metrics if m is not None}
+    metrics = metrics_of(stage)
     end = up_to or reach()
     read = 0
-    for metric in metrics:
-        while True:
-            rows, done = _step(stage, metric, end, fresh.get(metric.pk) if metric else None, now)
-            read += rows
-            if done:
-                break
-    return read
+    while True:
+        rows, done = _step(stage, metrics, end, now)
+        read += rows
+        if done:
+            return read
 
 
 def recompute(stage: Stage, *, now: datetime) -> int:
@@ -111,35 +121,63 @@ def recompute(stage: Stage, *, now: datetime) -> int:
         return roll_up(stage, now=now)
 
 
-def _step(
-    stage: Stage, metric: Metric | None, end: Reach, fresh: datetime | None, now: datetime
-) -> tuple[int, bool]:
+def _step(stage: Stage, metrics: list[Metric], end: Reach, now: datetime) -> tuple[int, bool]:
     with transaction.atomic():
-        RollupMark.objects.bulk_create(
-            [RollupMark(stage=stage, metric=metric)], ignore_conflicts=True
+        marks = _locked_marks(stage, metrics)
+        rows, done = _roll_enrolment(stage, marks[None], end)
+        # Metrics that were read equally far, mostly all of them, are read on by one query.
+        groups: dict[tuple[int, int], list[Metric]] = defaultdict(list)
+        for metric in metrics:
+            mark = marks[metric.pk]
+            groups[mark.exposures, mark.outcomes].append(metric)
+        for before, group in groups.items():
+            after = (
+                _cut("rollout_exposure", before[0], end.exposures),
+                _cut("rollout_outcomeevent", before[1], end.outcomes),
+            )
+            if after != before:
+                growth, new = _happened(stage, group, before, after)
+                rows += new
+                for metric in group:
+                    if growth[metric.key]:
+                        _add(stage, metric, growth[metric.key])
+            for metric in group:
+                marks[metric.pk].exposures, marks[metric.pk].outcomes = after
+            done = done and after[0] >= end.exposures and after[1] >= end.outcomes
+        if done:
+            keys = [each.key for each in metrics]
+            fresh = end.complete_up_to(stage.rollout.flag.environment, keys)
+            for metric in metrics:
+                marks[metric.pk].complete_to = fresh.get(metric.key)
+                marks[metric.pk].rolled_at = now
+        RollupMark.objects.bulk_update(
+            marks.values(), ["exposures", "outcomes", "complete_to", "rolled_at"]
         )
-        mark = RollupMark.objects.select_for_update().get(stage=stage, metric=metric)
-        exposures = _cut("rollout_exposure", mark.exposures, end.exposures)
-        outcomes = mark.outcomes
-        if metric is not None:
-            outcomes = _cut("rollout_outcomeevent", mark.outcomes, end.outcomes)
-        if exposures > mark.exposures or outcomes > mark.outcomes:
-            if metric is None:
-                growth, rows = _enrolled(stage, mark.exposures, exposures)
-            else:
-                before, after = (mark.exposures, mark.outcomes), (exposures, outcomes)
-                growth, rows = _happened(stage, metric, before, after)
-            if growth:
-                _add(stage, metric, growth)
-        else:
-            rows = 0
-        done = exposures >= end.exposures and (metric is None or outcomes >= end.outcomes)
-        if not (done and rows == 0 and mark.rolled_at and now <= mark.rolled_at):
-            mark.exposures, mark.outcomes = exposures, outcomes
-            if done:
-                mark.rolled_at, mark.complete_to = now, fresh
-            mark.save()
         return rows, done
+
+
+def _locked_marks(stage: Stage, metrics: list[Metric]) -> dict[int | None, RollupMark]:
+    wanted = [None, *(each.pk for each in metrics)]
+    rows = RollupMark.objects.select_for_update().filter(stage=stage).order_by("pk")
+    marks = {each.metric_id: each for each in rows}
+    missing = [each for each in wanted if each not in marks]
+    if missing:
+        RollupMark.objects.bulk_create(
+            [RollupMark(stage=stage, metric_id=each) for each in missing], ignore_conflicts=True
+        )
+        marks = {each.metric_id: each for each in rows.all()}
+    return {each: marks[each] for each in wanted}
+
+
+def _roll_enrolment(stage: Stage, mark: RollupMark, end: Reach) -> tuple[int, bool]:
+    after = _cut("rollout_exposure", mark.exposures, end.exposures)
+    rows = 0
+    if after > mark.exposures:
+        growth, rows = _enrolled(stage, mark.exposures, after)
+        if growth:
+            _add(stage, None, growth)
+    mark.exposures = after
+    return rows, after >= end.exposures
 
 
 def _cut(table: str, after: int, end: int) -> int:
@@ -179,7 +217,7 @@ def _enrolled(stage: Stage, after: int, end: int) -> tuple[type_of_growth, int]:
 _TOUCHED: Final = """
 WITH touched AS (
     SELECT user_id FROM rollout_outcomeevent
-    WHERE environment = %(environment)s AND metric = %(metric)s
+    WHERE environment = %(environment)s AND metric = ANY(%(metrics)s::text[])
       AND id > %(outcomes)s AND id <= %(outcomes_end)s
     UNION
     SELECT user_id FROM rollout_exposure
@@ -187,28 +225,30 @@ WITH touched AS (
 ), windows(epoch, ends) AS (
     SELECT * FROM unnest(%(epochs)s::smallint[], %(ends)s::timestamptz[])
 )
-SELECT e.arm, e.stratum, e.epoch, e.chance_ppb, e.id, o.value, o.denominator,
+SELECT e.arm, e.stratum, e.epoch, e.chance_ppb, e.id, o.metric, o.value, o.denominator,
        date_trunc('hour', greatest(e.recorded_at, o.recorded_at), 'UTC') AS hour,
        e.id <= %(exposures)s AND o.id <= %(outcomes)s AS known
 FROM touched
 JOIN rollout_exposure e
   ON e.stage_id = %(stage)s AND e.user_id = touched.user_id AND e.id <= %(exposures_end)s
 JOIN rollout_outcomeevent o
-  ON o.environment = %(environment)s AND o.metric = %(metric)s AND o.user_id = e.user_id
+  ON o.environment = %(environment)s AND o.metric = ANY(%(metrics)s::text[])
+ AND o.user_id = e.user_id
  AND o.at >= e.first_at AND o.id <= %(outcomes_end)s
 LEFT JOIN windows ON windows.epoch = e.epoch
 WHERE windows.ends IS NULL OR o.at < windows.ends
-ORDER BY e.id, known DESC, hour, o.id
+ORDER BY e.id, o.metric, known DESC, hour, o.id
 """
 
 
 def _happened(
-    stage: Stage, metric: Metric, before: tuple[int, int], after: tuple[int, int]
-) -> tuple[type_of_growth, int]:
+    stage: Stage, metrics: list[Metric], before: tuple[int, int], after: tuple[int, int]
+) -> tuple[dict[str, type_of_growth], int]:
+    by_key = {each.key: each for each in metrics}
     ends = epoch_ends(stage)
     given = {
         "environment": stage.rollout.flag.environment,
-        "metric": metric.key,
+        "metrics": list(by_key),
         "stage": stage.pk,
         "exposures": before[0],
         "exposures_end": after[0],
@@ -217,24 +257,23 @@ def _happened(
         "epochs": list(ends),
         "ends": list(ends.values()),
     }
-    growth: type_of_growth = defaultdict(dict)
-    user, total, counted, rows = None, UserSum(metric), [0.0], 0
+    growth: dict[str, type_of_growth] = {key: defaultdict(dict) for key in by_key}
+    rows, user = 0, None
+    total, counted = UserSum(metrics[0]), [0.0]
     with connection.cursor() as cursor:
         cursor.execute(_TOUCHED, given)
-        for arm, stratum, epoch, chance, exposure, value, of, hour, known in cursor:
-            if exposure != user:
-                user, total = exposure, UserSum(metric)
-                counted = [0.0] * (1 + width(metric))
+        for arm, stratum, epoch, chance, exposure, key, value, of, hour, known in cursor:
+            if (exposure, key) != user:
+                user, total = (exposure, key), UserSum(by_key[key])
+                counted = [0.0] * (1 + width(by_key[key]))
             total.take(value, of)
             now_counted = [float(total.seen), *total.sums()]
             if not known:
                 rows += 1
-                cell = growth[Series(arm, stratum, epoch, chance)]
-                cell[hour] = [
-                    so_far + now - was
-                    for so_far, now, was in zip(
-                        cell.get(hour, [0.0] * len(counted)), now_counted, counted, strict=True
-                    )
+                hours = growth[key][Series(arm, stratum, epoch, chance)]
+                so_far = hours.get(hour, [0.0] * len(counted))
+                hours[hour] = [
+                    a + now - was for a, now, was in zip(so_far, now_counted, counted, strict=True)
                 ]
             counted = now_counted
     return growth, rows

@@ -33,6 +33,7 @@ EVIDENCE_LOCK: Final = 0x4855_4944_0003
 DUPLICATE: Final = "duplicate"
 ACCEPTED: Final = "accepted"
 FLAG_UNKNOWN: Final = "flag.unknown"
+ARMS_DIFFER: Final = "arm.differs"
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -44,6 +45,8 @@ class Seen(msgspec.Struct, frozen=True):
     said: Mapping[str, Any] = {}
     sequence: int | None = None
     """The snapshot that answered, where known; else the one published last before `at`."""
+    arm: str | None = None
+    """The arm a check server saw; where the platform's facts say otherwise, neither is believed."""
 
 
 def write_evidence() -> None:
@@ -79,6 +82,8 @@ def record(environment: str, seen: Sequence[Seen]) -> list[str]:
                 found = arms.place(users[seen[i].user_id], seen[i].said)
                 if isinstance(found, Ignored):
                     results[i] = f"ignored:{found.code}"
+                elif seen[i].arm not in (None, found.arm.value):
+                    results[i] = f"ignored:{ARMS_DIFFER}"
                 else:
                     placed.append((i, found))
     _write(seen, placed, users, results)

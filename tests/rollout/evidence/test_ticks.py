@@ -1,0 +1,127 @@
+"""Ticks: one sick stage, source or store keeps nobody else waiting."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from django.db import transaction
+from django.utils import timezone
+
+from rollout import tasks, tasks_evidence
+from rollout.models import Decision, Flag, Rollout, Stage
+from rollout.services import evidence, gauges, review
+from tests.rollout.evidence.conftest import NOON, World
+
+
+def test_every_tick_is_in_the_schedule_and_can_be_found():
+    for name in tasks_evidence.SCHEDULE:
+        assert name in tasks.SCHEDULE
+        assert hasattr(tasks_evidence, name.rpartition(".")[2])
+
+
+def other_stage(number: int) -> Stage:
+    flag = Flag.objects.create(environment="production", key=f"other{number}")
+    rollout = Rollout.objects.create(
+        flag=flag, slot=100 + number, status=Rollout.Status.RUNNING, started_at=NOON
+    )
+    stage = Stage.objects.create(
+        rollout=rollout,
+        order=1,
+        key="some",
+        threshold=0,
+        share_ppm=0,
+        status=Stage.Status.RUNNING,
+        entered_at=NOON,
+    )
+    Rollout.objects.filter(pk=rollout.pk).update(current=stage)
+    return stage
+
+
+def test_one_sick_stage_keeps_no_other_waiting(world: World, monkeypatch: pytest.MonkeyPatch):
+    others = [other_stage(i) for i in range(3)]
+    healthy = review.roll_up_and_review
+
+    def sick(stage_id: int, **given: Any) -> Any:
+        if stage_id == world.stage.pk:
+            raise RuntimeError("this stage is sick")
+        return healthy(stage_id, **given)
+
+    monkeypatch.setattr(review, "roll_up_and_review", sick)
+    assert tasks_evidence.review_running_stages() == {"failed": 1, "hold": 3}
+    assert set(Decision.objects.values_list("stage", flat=True)) == {each.pk for each in others}
+
+
+def test_a_doubled_tick_finds_nothing_to_do(world: World):
+    assert tasks_evidence.review_running_stages() == {"hold": 1}
+    assert tasks_evidence.review_running_stages() == {}
+
+
+def test_the_fast_tick_leaves_real_time_alone(world: World):
+    assert tasks_evidence.review_fast_stages() == {}
+    Rollout.objects.update(time_scale=1_000)
+    assert tasks_evidence.review_fast_stages() == {"hold": 1}
+
+
+def test_a_writer_that_hangs_delays_reviews_and_breaks_nothing(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    import threading
+
+    from django.db import connection
+
+    from rollout.services.exposures import write_evidence
+
+    monkeypatch.setattr(evidence, "LOCK_WAIT", "100ms")
+    writing, done = threading.Event(), threading.Event()
+
+    def hang() -> None:
+        with transaction.atomic():
+            write_evidence()
+            writing.set()
+            done.wait(10)
+        connection.close()
+
+    thread = threading.Thread(target=hang)
+    thread.start()
+    writing.wait(10)
+    assert tasks_evidence.review_running_stages() == {}
+    done.set()
+    thread.join()
+    assert tasks_evidence.review_running_stages() == {"hold": 1}
+
+
+@pytest.mark.parametrize(
+    ("answer", "number"),
+    [
+        ({"data": {"resultType": "scalar", "result": [1, "1.5"]}}, 1.5),
+        ({"data": {"resultType": "vector", "result": [{"metric": {}, "value": [1, "2"]}]}}, 2.0),
+        ({"value": 3}, 3.0),
+        (4.5, 4.5),
+    ],
+)
+def test_a_reading_is_found_in_the_answer(answer: Any, number: float):
+    assert gauges.number_of(answer) == number
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        {"data": {"resultType": "vector", "result": []}},
+        {"data": {"resultType": "scalar", "result": [1, "NaN"]}},
+        {"value": "3"},
+        True,
+        None,
+        [],
+    ],
+)
+def test_an_answer_without_a_number_is_no_reading(answer: Any):
+    with pytest.raises((ValueError, KeyError, IndexError, TypeError)):
+        gauges.number_of(answer)
+
+
+def test_a_source_that_does_not_answer_leaves_no_reading(world: World):
+    guard = world.guard("pool", "gauge", maximum=0.9)
+    guard.metric.query = "http://127.0.0.1:9/nobody"
+    guard.metric.save()
+    assert gauges.read_all(now=timezone.now()) == 0
