@@ -28,7 +28,9 @@ def flag_of(environment: str, key: str) -> Flag | None:
 def running_stages() -> QuerySet[Stage]:
     """Stages to review: running, in a rollout that is running."""
     return Stage.objects.filter(
-        status=Stage.Status.RUNNING, rollout__status=Rollout.Status.RUNNING
+        status=Stage.Status.RUNNING,
+        rollout__status=Rollout.Status.RUNNING,
+        rollout__flag__killed=False,
     ).select_related("rollout__flag")
 
 

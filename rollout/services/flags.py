@@ -156,9 +156,14 @@ def kill(flag: Flag, *, by: Actor, reason: str) -> Killed:
         )
         if killed:
             grow_version(flag)
-            stopped = Rollout.objects.filter(
+            # A rollout that another worker is drawing for right now is not waited for: its step
+            # finds the flag killed and is refused.
+            moving = Rollout.objects.select_for_update(skip_locked=True).filter(
                 flag=flag, status__in=[Rollout.Status.RUNNING, Rollout.Status.PAUSED]
-            ).update(status=Rollout.Status.KILLED)
+            )
+            stopped = Rollout.objects.filter(pk__in=[each.pk for each in moving]).update(
+                status=Rollout.Status.KILLED
+            )
             audit.record(
                 by,
                 "flag.killed",
@@ -193,9 +198,9 @@ def resume(flag: Flag, *, by: Actor, reason: str, approved_by: Actor | None = No
         if not resumed:
             raise StateError(f"flag {flag.key} is not killed, so there is nothing to resume")
         grow_version(flag)
-        Rollout.objects.filter(flag=flag, status=Rollout.Status.KILLED).update(
-            status=Rollout.Status.PAUSED
-        )
+        Rollout.objects.filter(
+            flag=flag, status__in=[Rollout.Status.KILLED, Rollout.Status.RUNNING]
+        ).update(status=Rollout.Status.PAUSED)
         publishing.check(flag.environment)
         audit.record(
             by,

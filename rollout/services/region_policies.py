@@ -86,9 +86,9 @@ def save_region_policy(
             except ValidationError as error:
                 raise input_error(error) from error
         RegionAssignment.objects.bulk_create(assignments)
+        Gate.objects.filter(region_policy=row).update(version=F("version") + 1)
         for flag in flags:
             grow_version(flag)
-        Gate.objects.filter(region_policy=row).update(version=F("version") + 1)
         publishing.check(environment)
         action = "region_policy.updated" if before else "region_policy.created"
         target = f"region_policy:{key}"

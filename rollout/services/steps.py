@@ -4,18 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from huidu.errors import StateError
-from rollout.models import Rollout
+from rollout.models import Flag, Rollout
 from rollout.services import audit, outbox, publishing
 from rollout.services.audit import Actor
 from rollout.services.changing import grow_version
 
 Status = Rollout.Status
+
+FORWARD: Final = frozenset({"started", "resumed", "promoted", "completed", "stage_widened"})
+"""Steps that a kill forbids, also one that comes while they are on their way."""
 
 
 def target_of(rollout: Rollout) -> str:
@@ -47,7 +50,9 @@ def step(
             if approved_by is not None:
                 after["with"] = approved_by.name
             if publishes:
+                # The flag is locked last: a kill never waits for a draw.
                 grow_version(flag)
+                _refuse_if_killed(flag, verb)
                 publishing.check(flag.environment)
             audit.record(
                 by,
@@ -64,6 +69,11 @@ def step(
     except IntegrityError as error:
         # A constraint caught what the WHERE could not see: another rollout of the flag won.
         raise StateError(f"{target} was not {verb}: another step was faster") from error
+
+
+def _refuse_if_killed(flag: Flag, verb: str) -> None:
+    if verb in FORWARD and Flag.objects.filter(pk=flag.pk, killed=True).exists():
+        raise StateError(f"flag {flag.key} is killed: resume it first", code="state.killed")
 
 
 def move(
