@@ -17,7 +17,19 @@ from huidu.model import PPM
 
 DAY = timedelta(days=1)
 
-__all__ = ["DaysField", "LinesField", "PercentField", "PrettyJson", "RuleField", "RuleWidget", "UnitInput", "WeightsField", "WeightsWidget", "percent_of", "shown_percent"]
+__all__ = [
+    "DaysField",
+    "LinesField",
+    "PercentField",
+    "PrettyJson",
+    "RuleField",
+    "RuleWidget",
+    "UnitInput",
+    "WeightsField",
+    "WeightsWidget",
+    "percent_of",
+    "shown_percent",
+]
 
 
 class UnitInput(UnfoldAdminTextInputWidget):  # type: ignore[misc]

@@ -22,7 +22,15 @@ class ProfileAdmin(ReadOnlyAdmin):
     """One user as the platform knows them. Unknown is shown as unknown."""
 
     change_form_outer_before_template = "huidu/profile_header.html"
-    list_display = ("user_id", "place", "staff", "invited", "risk_score", "yearly_spend_cny", "updated_at")
+    list_display = (
+        "user_id",
+        "place",
+        "staff",
+        "invited",
+        "risk_score",
+        "yearly_spend_cny",
+        "updated_at",
+    )
     list_filter = ("staff", "invited", "student", "optout")
     search_fields = ("^user_id",)
     search_help_text = _("Search by the beginning of the user id.")
@@ -34,7 +42,7 @@ class ProfileAdmin(ReadOnlyAdmin):
             {"fields": (("consent", "optout"), ("invited", "holds_fenfu"), "applied_fenfu_at")},
         ),
         (
-            _("Value"),
+            _("Assets and spending"),
             {
                 "fields": (
                     ("friends", "assets_cny"),

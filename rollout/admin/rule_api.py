@@ -116,7 +116,7 @@ def _texts() -> dict[str, str]:
         "cohort": gettext("Cohort"),
         "in_cohort": gettext("is in the cohort"),
         "weight": gettext("times as likely"),
-        "draw_weight": gettext("Drawn"),
+        "draw_weight": gettext("Compared with others, drawn"),
         "json": gettext("Edit as JSON"),
         "visual": gettext("Edit visually"),
         "bad_json": gettext("This is not valid JSON yet."),

@@ -1,0 +1,100 @@
+"""Every page of the admin opens, in both languages, with a bounded number of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from django.contrib import admin
+from django.contrib.admin import ModelAdmin
+from django.db import connection
+from django.test import Client
+from django.test.utils import CaptureQueriesContext
+from django.urls import reverse
+
+from tests.rollout.admin import world
+
+MOST_QUERIES = 45
+"""A page needs a handful of rows of everything; a number that grows with the rows would pass it."""
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def bank(redis: object) -> world.World:
+    return world.build(40)
+
+
+@pytest.fixture
+def operator(bank: world.World) -> Client:
+    client = Client()
+    client.force_login(world.people()[0], "django.contrib.auth.backends.ModelBackend")
+    return client
+
+
+def models() -> Iterator[ModelAdmin]:  # type: ignore[type-arg]
+    yield from admin.site._registry.values()
+
+
+NAMES = sorted(f"{each.opts.app_label}_{each.opts.model_name}" for each in models())
+
+
+@pytest.mark.parametrize("language", ["zh-hans", "en"])
+@pytest.mark.parametrize("name", NAMES)
+def test_every_list_form_and_row_opens(operator: Client, name: str, language: str) -> None:
+    page = next(each for each in models() if f"{each.opts.app_label}_{each.opts.model_name}" == name)
+    headers = {"accept-language": language}
+    urls = [reverse(f"admin:{name}_changelist"), reverse(f"admin:{name}_changelist") + "?q=a"]
+    added = operator.get(reverse(f"admin:{name}_add"), headers=headers)
+    assert added.status_code in (200, 403)
+    row = page.model._default_manager.first()
+    if row is not None:
+        urls.append(reverse(f"admin:{name}_change", args=(row.pk,)))
+    for url in urls:
+        with CaptureQueriesContext(connection) as queries:
+            answer = operator.get(url, headers=headers)
+        assert answer.status_code == 200, url
+        assert len(queries) <= MOST_QUERIES, f"{url}: {len(queries)} queries"
+
+
+@pytest.mark.parametrize("language", ["zh-hans", "en"])
+def test_the_board_tells_state_stages_decision_and_health(operator: Client, language: str) -> None:
+    with CaptureQueriesContext(connection) as queries:
+        page = operator.get(reverse("admin:index"), headers={"accept-language": language})
+    text = page.content.decode()
+    name = "微粒贷" if language == "zh-hans" else "Weilidai"
+    assert page.status_code == 200
+    assert name in text
+    assert "/act/kill/" in text
+    assert "5 %" in text
+    assert len(queries) <= MOST_QUERIES
+
+
+def test_the_number_of_queries_of_the_board_does_not_grow_with_flags(operator: Client) -> None:
+    from rollout.services import flags
+
+    def asked() -> int:
+        with CaptureQueriesContext(connection) as queries:
+            assert operator.get(reverse("admin:index")).status_code == 200
+        return len(queries)
+
+    asked()  # caches of content types and permissions
+    before = asked()
+    for number in range(5):
+        flags.create("production", f"more-{number}", by=world.WANG)
+    assert asked() <= before + 1
+
+
+def test_an_empty_installation_says_what_to_do_next(redis: object) -> None:
+    client = Client()
+    client.force_login(world.people()[0], "django.contrib.auth.backends.ModelBackend")
+    page = client.get(reverse("admin:index"), headers={"accept-language": "en"}).content.decode()
+    assert "There is no flag yet" in page
+    assert reverse("admin:rollout_flag_add") in page
+
+
+def test_the_login_page_speaks_both_languages(db: object) -> None:
+    client = Client()
+    for language, word in (("zh-hans", "登录"), ("en", "Log in")):
+        page = client.get(reverse("admin:login"), headers={"accept-language": language})
+        assert word in page.content.decode()
