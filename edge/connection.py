@@ -106,7 +106,10 @@ class Connection(HttpToolsProtocol):
                 self.end()
                 return
             written.append(first.ready)
-            first.sent()
+            if first.streams:
+                self.transport.write(b"".join(written))
+                written.clear()
+                first.sent()
         if written and not self.transport.is_closing():
             self.transport.write(b"".join(written))
         if len(queue) <= MOST_QUEUED and not self.flow.write_paused:

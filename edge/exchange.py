@@ -33,8 +33,11 @@ class Exchange:
         if queue and queue[0] is self:
             connection.edge.write_soon(connection)
 
+    streams = False
+    """Whether more is to follow the response, from `sent` on."""
+
     def sent(self) -> None:
-        """Called when the response was written."""
+        """Called when the response was written, if it `streams`."""
 
 
 class Handed(Exchange):

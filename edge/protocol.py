@@ -232,6 +232,7 @@ class HuiduProtocol(Connection):
         allowed = METHODS[route.kind]
         if method in allowed:
             if route.kind is Kind.STREAM:
+                self._plain = False  # not a check, so never answered from memory
                 self.place(listen(self, route, head))
             else:
                 self._check(route, head, body, bodiless=method == b"HEAD")

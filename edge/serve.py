@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import resource
 import socket
 from typing import Any
 
@@ -19,6 +20,7 @@ logger = logging.getLogger("huidu.edge")
 
 GRACEFUL_SECONDS = 10
 BACKLOG = 4096
+MOST_FILES = 1_048_576
 
 
 class Config(uvicorn.Config):
@@ -79,6 +81,7 @@ def run(app: Any = None, host: str = "127.0.0.1", port: int = 8000, **options: A
         options: see `Config`.
     """
     _set_up_logging()
+    _allow_many_connections()
     config = Config(app, host=host, port=port, **options)
     Server(config).run(sockets=[_listen(host, port)])
 
@@ -95,6 +98,14 @@ def _listen(host: str, port: int) -> socket.socket:
     listener.set_inheritable(True)
     logger.info("edge.listens host=%s port=%d", host, listener.getsockname()[1])
     return listener
+
+
+def _allow_many_connections() -> None:
+    """Raise this process's soft limit of open files to what the system allows it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_FILES if hard == resource.RLIM_INFINITY else min(hard, MOST_FILES)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def _set_up_logging() -> None:

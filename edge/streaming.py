@@ -22,6 +22,7 @@ class Listening(Exchange):
     """The beginning of a stream; from `sent` on the connection belongs to it."""
 
     __slots__ = ("key", "last")
+    streams = True
 
     def __init__(self, connection: Connection, ready: bytes, key: Key, last: bytes) -> None:
         super().__init__(connection, ready)

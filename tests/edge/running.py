@@ -187,8 +187,13 @@ class Store:
 
     def admit(self, kinds: Iterable[KeyKind], *, environment: str = ENVIRONMENT) -> None:
         keys = [
-            Key(id=index, digest=digest(f"hd_{kind}_test"), kind=kind, environment=environment)
-            for index, kind in enumerate(kinds, start=1)
+            Key(
+                id=list(KeyKind).index(kind),
+                digest=digest(f"hd_{kind}_test"),
+                kind=kind,
+                environment=environment,
+            )
+            for kind in kinds
         ]
         self.client.set(names.ACCESS, access.encode(Access(sequence=1, keys=keys)))
         self.tell("access")
