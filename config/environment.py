@@ -60,6 +60,8 @@ class Environment(BaseSettings):
     """Empty: the Redis that `bin/up` runs for `home`."""
     secret: str = ""
     """Signs sessions; empty: generated once and kept in `home`."""
+    demo_users: int = Field(default=100_000, ge=1_000, le=10_000_000)
+    """How many made-up users the first `bin/up` of a home loads."""
     origins: Names = []
     """Origins (https://...) that may post to the admin through a proxy, separated by commas."""
 

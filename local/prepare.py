@@ -33,7 +33,7 @@ def main(demo_file: Path, url: str) -> None:
     marker.write(ENV.database_url, marker.SCHEMA, marker.schema_fingerprint())
     notes = marker.read(ENV.database_url)
     if marker.DEMO not in notes:
-        call_command("load_demo")
+        call_command("load_demo", users=ENV.demo_users)
         marker.write(ENV.database_url, marker.DEMO, "loaded")
     known = access.read(demo_file)
     if known is None or marker.access_fingerprint(demo_file) != notes.get(marker.ACCESS):

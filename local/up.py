@@ -8,6 +8,7 @@ Usage:
 Variables:
     HUIDU_PORT         the one port for checks, API and admin (8000)
     HUIDU_HOME         folder for data, logs and keys (.huidu in the checkout)
+    HUIDU_DEMO_USERS   made-up users the first start loads (100000)
     DATABASE_URL       use this PostgreSQL instead of one of our own
     REDIS_URL          use this Redis instead of one of our own
 

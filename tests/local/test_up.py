@@ -51,7 +51,11 @@ class Running:
         # The servers of the test run are not the ones that this home shall use.
         ours = {name: text for name, text in os.environ.items() if not name.startswith("HUIDU_")}
         ours = {name: text for name, text in ours.items() if name not in AWAY}
-        return ours | {"HUIDU_HOME": str(self.home), "HUIDU_PORT": str(self.port)}
+        return ours | {
+            "HUIDU_HOME": str(self.home),
+            "HUIDU_PORT": str(self.port),
+            "HUIDU_DEMO_USERS": "5000",
+        }
 
     def launch(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
@@ -156,6 +160,17 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     if running.process is not None:
         running.stop(signal.SIGKILL)
     shutil.rmtree(socket_folder(home), ignore_errors=True)
+
+
+@pytest.fixture(autouse=True)
+def told_so_far(request: pytest.FixtureRequest) -> Iterator[None]:
+    """A story that broke off has no meaningful rest."""
+    if broken := getattr(request.module, "broken", ""):
+        pytest.fail(f"not reached: {broken} failed", pytrace=False)
+    failed = request.session.testsfailed
+    yield
+    if request.session.testsfailed > failed:
+        request.module.broken = request.node.name
 
 
 def test_the_first_start_says_where_to_look_and_how_to_get_in(running: Running) -> None:
