@@ -25,6 +25,8 @@ def exception_handler(exception: Exception, context: dict[str, Any]) -> Response
     if isinstance(exception, HuiduError):
         status = 409 if isinstance(exception, StateError) else 400
         return Response(body(exception.code, exception.message, exception.path), status=status)
+    if isinstance(exception, RecursionError):
+        return Response(body("input.invalid", "nested deeper than can be read"), status=400)
     if isinstance(exception, DataError):
         # NUL bytes, numbers out of range: whatever the database cannot hold is the caller's fault.
         return Response(body("input.invalid", "expected values the database can hold"), status=400)
