@@ -296,6 +296,16 @@ def test_attributes_of_unreadable_sources_are_unknown():
         assert compile_snapshot(gate_on(rule)).check("f", user).visible
 
 
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan")])
+@pytest.mark.parametrize("operator", ["<", ">", "!="])
+def test_what_is_no_finite_number_is_unknown(value, operator):
+    rule = {operator: [{"var": "risk"}, 0]}
+    for written in (rule, {"!": rule}):
+        assert compile_snapshot(gate_on(written)).evaluate("f", "u", {"risk": value}).why == (
+            "unknown"
+        )
+
+
 def test_flags_at_the_limits_still_compile():
     rule = {"and": [{"or": [{"var": "staff"}, {"!": {"var": "staff"}}]}]}
     for _ in range(9):
