@@ -206,6 +206,10 @@ class Store:
         key, field = profile.address(user, BUCKETS)
         self.client.hset(key, field, profile.encode(profile.Profile(**facts)))
 
+    def forget(self, user: str) -> None:
+        key, field = profile.address(user, BUCKETS)
+        self.client.hdel(key, field)
+
     def stall(self) -> None:
         """Make Redis accept everything and answer nothing."""
         assert self.server.process is not None
@@ -230,11 +234,11 @@ class Response(msgspec.Struct):
 class Running:
     """A check server in a process of its own."""
 
-    def __init__(self, store: Store, *arguments: str) -> None:
+    def __init__(self, store: Store, *arguments: str, environment_name: str = ENVIRONMENT) -> None:
         self.log = tempfile.NamedTemporaryFile(prefix="edge-", suffix=".log")  # noqa: SIM115
         environment = os.environ | {
             "HUIDU_HOME": str(store.home),
-            "HUIDU_ENVIRONMENT": ENVIRONMENT,
+            "HUIDU_ENVIRONMENT": environment_name,
             "HUIDU_DAY_ZONE": "Asia/Shanghai",
             "REDIS_URL": store.url,
         }
