@@ -1,0 +1,276 @@
+"""Plays a whole journey, staff to everybody, against the running installation, in minutes.
+
+Users are checked and report events over HTTP, as an application's would; the worker's own ticks
+review, promote and roll back. The command only sends, watches, and asks again at the end.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from argparse import ArgumentParser
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import httpx
+from django.conf import settings
+from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
+
+from cohorts.models import Cohort, Profile
+from huidu import reasons
+from huidu.errors import HuiduError
+from rollout import selectors
+from rollout.models import Arm, Decision, Exposure, Rollout, Stage
+from rollout.services import simulation
+from rollout.services.sim_client import Installation
+
+STEP_SECONDS: Final = 1.5
+WITHOUT_DECISION_SECONDS: Final = 25.0
+ASKED_AGAIN: Final = 25
+
+END: Final = (Rollout.Status.COMPLETED, Rollout.Status.ROLLED_BACK)
+
+
+class Command(BaseCommand):
+    help = "Play a rollout against the running installation, healthy or harmful."
+
+    def add_arguments(self, parser: ArgumentParser) -> None:
+        parser.add_argument("flag", help="key of the flag, such as weilidai")
+        kind = parser.add_mutually_exclusive_group()
+        kind.add_argument("--healthy", action="store_true", help="both arms alike (default)")
+        kind.add_argument("--harmful", action="store_true", help="treated users fail more")
+        parser.add_argument("--seconds-per-day", type=float, default=4.0)
+        parser.add_argument("--users", type=int, default=100_000, help="at most so many users")
+        parser.add_argument("--per-step", type=int, default=2_500, help="users met in one step")
+        parser.add_argument("--checks-per-step", type=int, default=40, help="asked over HTTP")
+        parser.add_argument("--seed", type=int, default=1)
+        parser.add_argument("--timeout", type=float, default=420.0, help="seconds at most")
+
+    def handle(self, *args: Any, **options: Any) -> None:
+        if not 0.1 <= options["seconds_per_day"] <= 3_600:
+            raise CommandError("--seconds-per-day: expected 0.1 to 3,600")
+        if options["users"] < 1 or options["per_step"] < 1 or options["checks_per_step"] < 0:
+            raise CommandError("--users, --per-step: expected 1 or more")
+        try:
+            journey = Journey(self, options)
+            journey.play()
+        except HuiduError as error:
+            raise CommandError(str(error)) from error
+        except httpx.HTTPError as error:
+            raise CommandError(f"the installation stopped answering: {error!r}") from error
+
+
+class Journey:
+    """One run, from the fresh rollout to its end."""
+
+    def __init__(self, command: Command, options: dict[str, Any]) -> None:
+        self.command = command
+        self.options = options
+        self.harmful = bool(options["harmful"])
+        self.scale = 86_400 / options["seconds_per_day"]
+        self.installation = Installation(Path(_home()))
+        flag = selectors.flag_of(settings.HUIDU_ENVIRONMENT, options["flag"])
+        if flag is None:
+            raise CommandError(f"expected the key of a flag, got {options['flag'][:64]!r}")
+        self.flag = flag
+        self.fates = simulation.Fates(options["seed"], harmful=self.harmful)
+        self.last_look = -1
+        self.sent = 0
+        self.shown: list[str] = []
+
+    def say(self, text: str) -> None:
+        self.command.stdout.write(text)
+        self.command.stdout.flush()
+
+    def play(self) -> None:
+        if not _worker_answers():
+            raise CommandError(
+                "no worker answers, so nobody would review the stages: start Huidu with bin/up"
+            )
+        staff = Cohort.objects.filter(key="staff").exists()
+        self.began = time.monotonic()
+        self.rollout = simulation.fresh_rollout(
+            self.flag, time_scale=self.scale, staff_cohort="staff" if staff else None
+        )
+        kind = "harmful: treated users outside the company fail more" if self.harmful else "healthy"
+        self.say(
+            f"{self.flag.key}: rollout #{self.rollout.slot}, {kind}; "
+            f"a day takes {self.options['seconds_per_day']:g} seconds"
+        )
+        self.say(f"watch it: {self.installation.url}/admin/")
+        stage: Stage | None = None
+        users: Iterator[str] = iter(())
+        self.last_news = time.monotonic()
+        while self.rollout.status not in END:
+            if time.monotonic() - self.began > self.options["timeout"]:
+                raise CommandError(f"not decided after {self.options['timeout']:g} seconds")
+            if self.rollout.current != stage:
+                stage = self.rollout.current
+                assert stage is not None
+                users = iter(self.users_of(stage))
+                self.announce(stage)
+            assert stage is not None
+            began = time.monotonic()
+            self.live(stage, users)
+            time.sleep(max(0.0, STEP_SECONDS - (time.monotonic() - began)))
+            self.watch()
+            self.rollout = Rollout.objects.select_related("current", "flag").get(pk=self.rollout.pk)
+        self.watch()
+        self.conclude()
+
+    def users_of(self, stage: Stage) -> list[str]:
+        """Whom the stage meets, in a seeded order; staff first get to know it alone."""
+        rows = Profile.objects.order_by("user_id")
+        if stage.audience is not None and stage.audience.key == "staff":
+            rows = rows.filter(staff=True)
+        names = list(rows.values_list("user_id", flat=True)[: self.options["users"]])
+        order = random.Random(f"{self.options['seed']}/{stage.order}")  # noqa: S311
+        order.shuffle(names)
+        return names
+
+    def announce(self, stage: Stage) -> None:
+        label = stage.label_en or stage.key
+        drawn = "" if stage.drawn is None else f", {stage.drawn:,} of {stage.population:,} drawn"
+        share = stage.share_ppm / 10_000
+        self.say(f"\n== stage {stage.key} ({label}): {share:g} % of its audience{drawn}")
+        self.last_look = -1
+
+    def live(self, stage: Stage, users: Iterator[str]) -> None:
+        """A part of the users meets the flag, and what happens to them is reported."""
+        part = [each for _, each in zip(range(self.options["per_step"]), users, strict=False)]
+        moment = timezone.now()
+        if part:
+            self.installation.send([_exposure(stage, each, moment.isoformat()) for each in part])
+            self.sent += len(part)
+        rows = Exposure.objects.filter(stage=stage, user_id__in=part)
+        enrolled = list(rows.values_list("user_id", "arm", "stratum"))
+        events: list[dict[str, Any]] = []
+        for user, arm, weight in enrolled:
+            events += self.fates.of(user, stage, arm == Arm.TREATED, weight, moment)
+        events += [
+            {
+                "event_id": f"sim-{stage.pk}-{metric}-{moment.timestamp()}",
+                "type": "complete",
+                "metric": metric,
+                "at": moment.isoformat(),
+            }
+            for metric in simulation.NEEDED
+        ]
+        self.installation.send(events)
+        self.check(stage, enrolled)
+
+    def check(self, stage: Stage, enrolled: list[tuple[str, str, int]]) -> None:
+        """Ask about some of them over HTTP, by both ways there are."""
+        for i, (user, arm, _) in enumerate(enrolled[: self.options["checks_per_step"]]):
+            if i % 2:
+                visible = self.installation.visible(self.flag.key, user)["visible"]
+            else:
+                visible = self.installation.evaluate(self.flag.key, user)["value"] is True
+            if visible and arm == Arm.TREATED:
+                self.shown.append(user)
+
+    def watch(self) -> None:
+        """Tell the newest decision, with what the guards read."""
+        rows = Decision.objects.filter(stage__rollout=self.rollout).select_related("stage")
+        last = rows.order_by("-pk").first()
+        if last is None or (last.stage_id, last.look) == (self.last_look, self.last_look):
+            last = None
+        if last is None:
+            if time.monotonic() - self.last_news > WITHOUT_DECISION_SECONDS:
+                raise CommandError(
+                    f"no decision for {WITHOUT_DECISION_SECONDS:g} seconds: is the worker running? "
+                    "See its log in the installation's logs folder"
+                )
+            return
+        if last.pk == self.last_look:
+            if time.monotonic() - self.last_news > WITHOUT_DECISION_SECONDS:
+                raise CommandError(
+                    f"no decision for {WITHOUT_DECISION_SECONDS:g} seconds: is the worker running? "
+                    "See its log in the installation's logs folder"
+                )
+            return
+        self.last_look = last.pk
+        self.last_news = time.monotonic()
+        self.say(_line(last, time.monotonic() - self.began))
+
+    def conclude(self) -> None:
+        """Ask again, say what came out, and fail when it is not what should have."""
+        final = (
+            Decision.objects.filter(stage__rollout=self.rollout, acted=True).order_by("-pk").first()
+        )
+        seconds = time.monotonic() - self.began
+        ended = self.rollout.get_status_display()
+        self.say(f"\n== {ended} after {seconds:.0f} seconds, {self.sent:,} users met the flag")
+        if final is not None:
+            self.say(f"why:      {final.code}: {final.text}")
+            self.say(f"decision: {self.installation.url}/admin/rollout/decision/{final.pk}/change/")
+            self.say(f"replay:   manage.py replay_decision {final.pk}")
+        rolled_back = self.rollout.status == Rollout.Status.ROLLED_BACK
+        wrong = self.ask_again(expect_visible=not rolled_back)
+        asked = len(set(self.shown[-ASKED_AGAIN:]))
+        state = "hidden, stage.rolled_back" if rolled_back else "visible"
+        self.say(f"asked {asked} users again who had been shown it: {asked - wrong} {state}")
+        if wrong or not asked:
+            raise CommandError("the answers do not follow the decision")
+        if rolled_back != self.harmful:
+            raise CommandError(
+                f"a {'harmful' if self.harmful else 'healthy'} journey should not end {ended}; "
+                "up to 5 % of healthy journeys may be rolled back by chance"
+            )
+
+    def ask_again(self, *, expect_visible: bool) -> int:
+        """How many of those who were shown the flag get another answer than they should."""
+        wrong = 0
+        deadline = time.monotonic() + 5.0
+        for user in sorted(set(self.shown[-ASKED_AGAIN:])):
+            while True:
+                answer = self.installation.visible(self.flag.key, user)
+                right = answer["visible"] is expect_visible and (
+                    expect_visible or answer["why"] == reasons.STAGE_ROLLED_BACK
+                )
+                if right or time.monotonic() > deadline:
+                    break
+                time.sleep(0.1)  # every node follows within a second
+            wrong += not right
+        return wrong
+
+
+def _exposure(stage: Stage, user: str, moment: str) -> dict[str, Any]:
+    return {
+        "event_id": f"sim-{stage.pk}-met-{user}",
+        "type": "exposure",
+        "flag": stage.rollout.flag.key,
+        "user_id": user,
+        "at": moment,
+    }
+
+
+def _line(decision: Decision, seconds: float) -> str:
+    look = decision.evidence["look"]
+    treated = sum(each["t"]["n"] for each in look["cells"])
+    control = sum(each["c"]["n"] for each in look["cells"])
+    readings = [
+        f"{each['metric']} {each['estimate']:.3g} (e {min(each['e_value'], 9e9):.2g})"
+        for each in decision.outcome.get("readings", ())
+        if each.get("estimate") is not None
+    ]
+    verdict = {"hold": "hold", "promote": "PROMOTE", "roll_back": "ROLL BACK"}[decision.decision]
+    return (
+        f"{seconds:5.0f} s  day {look['t_min'] / 1440:5.1f}  {decision.stage.key:<12} "
+        f"{treated:>6,} shown {control:>6,} not  {verdict} {decision.code}"
+        + (f"  {', '.join(readings)}" if readings else "")
+    )
+
+
+def _home() -> str:
+    from config.environment import Environment
+
+    return str(Environment().home)
+
+
+def _worker_answers() -> bool:
+    from config.celery import app
+
+    return bool(app.control.ping(timeout=3.0))
