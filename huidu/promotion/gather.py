@@ -18,6 +18,11 @@ SUSPICIOUS = math.log(10.0)
 """Log e-value of one guard from which harm is suspected, and nobody is promoted meanwhile."""
 
 
+SEEN_IN_OUTCOMES = frozenset({"harm_suspected", "too_good_to_be_true"})
+"""Reasons that follow from the outcomes themselves. A planned look is held and spent in spite of
+them: one put off until the outcomes look better would pass too often."""
+
+
 class Gathered(NamedTuple):
     """What the evidence is after this look, and what is wrong with it."""
 

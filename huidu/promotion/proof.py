@@ -33,9 +33,9 @@ def prove(
 ) -> Step:
     """Ask for the proof if a planned look is due and the evidence may be used.
 
-    A due look that cannot be held now (`evaluate` false) stays due: nothing is spent on evidence
-    that is not looked at. A proof stays good until the next planned look, so that an approval
-    which comes an hour later need not wait for another day.
+    A due look that cannot be held now (`evaluate` false: data are late, the sample ratio looks
+    wrong) stays due: nothing is spent on evidence that is not looked at. A proof stays good until
+    the next planned look, so that an approval which comes an hour later need not wait a day.
     """
     stage = plan.plan.stage
     t = look.t_min

@@ -174,7 +174,7 @@ class _Review:
             self.state,
             self.look,
             self.findings,
-            evaluate=not blocking,
+            evaluate=all(reason.code in gather.SEEN_IN_OUTCOMES for reason in blocking),
             treated_users=self.treated_users,
         )
         self.changes.update(step.changes)

@@ -298,9 +298,28 @@ def test_a_bad_event_that_all_but_vanished_waits_for_a_person():
     state, outcome = after(plan(COMPLAINTS), vanished)
     assert codes(outcome) == ["too_good_to_be_true"]
     accepted = Conditions(accepted=("too_good_to_be_true",))
-    _, promoted = after(plan(COMPLAINTS), vanished, state=State(), conditions=accepted)
+    _, promoted = after(plan(COMPLAINTS), vanished, state=state, conditions=accepted)
     assert promoted.decision is Decision.PROMOTE
-    assert state.proofs == {}
+
+
+def test_a_look_is_not_put_off_until_the_outcomes_look_better():
+    """Harm suspected at the planned look: the look is held and spent all the same."""
+    suspicious = steady(7, success=0.89, users_per_day=43_000)
+    state, outcome = after(plan(SUCCESS, COMPLAINTS), _with_complaints(suspicious))
+    assert "harm_suspected" in codes(outcome)
+    assert len(state.proofs["success"].bounds) == 1
+
+
+def _with_complaints(given):
+    cell = given.cells[0]
+    arms = {
+        label: msgspec.structs.replace(arm, m=arm.m | {"complaints": round(arm.n * 0.005)})
+        for label, arm in (("t", cell.t), ("c", cell.c))
+    }
+    as_of = given.as_of | {"complaints": given.as_of["success"]}
+    return msgspec.structs.replace(
+        given, cells=(msgspec.structs.replace(cell, **arms),), as_of=as_of
+    )
 
 
 def test_a_person_cannot_accept_a_broken_sample_ratio():
