@@ -48,20 +48,20 @@ class World:
         )
         self._held: dict[bytes, User] = {}
         self._held_on = datetime.date.min
-        self._rendered: dict[int, Rendered] = {}
+        self.rendered_by_id: dict[int, Rendered] = {}
         self._degraded: dict[int, tuple[Answer, Answer]] = {}
 
     def rendered(self, answer: Answer) -> Rendered:
         """The answer's bytes. The engine shares equal answers, so most are made only once."""
-        known = self._rendered.get(id(answer))
+        known = self.rendered_by_id.get(id(answer))
         if known is not None:
             return known
-        if len(self._rendered) >= MOST_REMEMBERED:
-            self._rendered.clear()
+        if len(self.rendered_by_id) >= MOST_REMEMBERED:
+            self.rendered_by_id.clear()
         # Holding the answer keeps its id from being given to another.
         given = self._counts.setdefault((answer.flag, result_of(answer)), [0])
         made = Rendered(answer, self.flags[answer.flag], self.version, given)
-        self._rendered[id(answer)] = made
+        self.rendered_by_id[id(answer)] = made
         return made
 
     def degraded(self, answer: Answer) -> Answer:

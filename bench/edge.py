@@ -1,0 +1,255 @@
+"""What a check over HTTP costs, beside nginx answering an empty 200 in the same run.
+
+    .venv/bin/python bench/edge.py [--seconds 4] [--granian /path/to/venv/bin/granian]
+
+One process on core 0 serves, wrk on core 1 asks over 64 kept-alive connections. A cost is the CPU
+time (user and system) of the serving process per request; Redis, a process of its own, is given
+beside it. As a ratio to nginx it depends little on the machine. Needs wrk, nginx and taskset.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+from huidu.model import Flag  # noqa: E402
+from huidu.wire import profile, ring  # noqa: E402
+from tests.edge.running import SERVER, ZONE, Running, Store, flags, rollout  # noqa: E402
+
+USERS = 100_000
+FEW = 1_000
+BULK_FLAGS = 100
+CONNECTIONS = 64
+ASGI = """
+async def application(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive(); await send({"type": "lifespan.startup.complete"}); await receive(); return
+    await receive()
+    headers = [(b"content-type", b"application/json"), (b"content-length", b"2")]
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    await send({"type": "http.response.body", "body": b"{}"})
+"""
+SCRIPT = """
+local n, users = 0, %(users)d
+wrk.method = "POST"
+wrk.headers["Authorization"] = "Bearer %(key)s"
+wrk.headers["Content-Type"] = "application/json"
+request = function()
+  n = (n * 1103515245 + 12345) %% 2147483648
+  local body = '{"context":{"targetingKey":"u' .. (n %% users) .. '"}}'
+  return wrk.format(nil, nil, nil, body)
+end
+"""
+
+
+def cpu_seconds(process: int) -> float:
+    """User and system time a process has used."""
+    fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def load(folder: Path, url: str, seconds: int, *, users: int = 0, delay: int = 0) -> dict[str, Any]:
+    """Ask for some seconds; what wrk says."""
+    command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency"]
+    if users:
+        script = SCRIPT % {"users": users, "key": SERVER}
+        if delay:
+            script += f"\nfunction delay() return {delay} end\n"
+        (folder / "ask.lua").write_text(script)
+        command += ["-s", str(folder / "ask.lua")]
+    said = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
+    number = re.search(r"(\d+) requests in ([\d.]+)s", said)
+    assert number, said
+    if bad := re.search(r"Non-2xx.*|Socket errors.*", said):
+        raise SystemExit(f"{url}: {bad[0]}")
+    latency = dict(re.findall(r"(50|99)%\s+(\S+)", said))
+    return {"requests": int(number[1]), "per_second": int(number[1]) / float(number[2])} | latency
+
+
+def measure(
+    folder: Path, url: str, seconds: int, process: int, redis: int, **options: int
+) -> dict[str, Any]:
+    """One run with the CPU time per request of the server and of Redis, in microseconds."""
+    load(folder, url, 1, **options)  # warm
+    before = cpu_seconds(process), cpu_seconds(redis)
+    said = load(folder, url, seconds, **options)
+    used = cpu_seconds(process) - before[0], cpu_seconds(redis) - before[1]
+    return {
+        "cpu_us": round(used[0] / said["requests"] * 1e6, 2),
+        "redis_cpu_us": round(used[1] / said["requests"] * 1e6, 2),
+        "per_second": round(said["per_second"]),
+        "p50": said["50"],
+        "p99": said["99"],
+    }
+
+
+@contextmanager
+def serving(command: list[str], port: int) -> Iterator[int]:
+    """Another server on core 0; gives the id of the process that does the work."""
+    process = subprocess.Popen(
+        ["taskset", "-c", "0", *command], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(200):
+            probe = ["curl", "-s", "-o", "/dev/null", f"http://127.0.0.1:{port}/"]
+            if subprocess.run(probe).returncode == 0:
+                break
+            time.sleep(0.02)
+        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+        yield int(children[0]) if children else process.pid
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(10)
+
+
+def nginx(folder: Path, port: int) -> list[str]:
+    settings = f"""
+    worker_processes 1; daemon off; pid {folder}/nginx.pid; error_log {folder}/nginx.log;
+    events {{ worker_connections 1024; }}
+    http {{ access_log off; keepalive_requests 1000000000;
+      server {{ listen 127.0.0.1:{port}; location / {{ return 200 ""; }} }} }}"""
+    (folder / "nginx.conf").write_text(settings)
+    return [
+        shutil.which("nginx") or "/usr/sbin/nginx",
+        "-p",
+        str(folder),
+        "-c",
+        f"{folder}/nginx.conf",
+    ]
+
+
+def fill(store: Store) -> None:
+    """A hundred flags, and users with a region, a risk score and payments on most days."""
+    store.fill()
+    more = [
+        Flag(key=f"flag-{number}", version=1, gates=flags()[0].gates, rollout=rollout(100 + number))
+        for number in range(BULK_FLAGS - 1)
+    ]
+    store.publish([flags()[0], *more])
+    today = datetime.now(ZONE).date()
+    buckets = profile.buckets_for(USERS)
+    pipe = store.client.pipeline(transaction=False)
+    for number in range(USERS):
+        key, field = profile.address(f"u{number}", buckets)
+        record = profile.Profile(
+            updated=today,
+            region="440300",
+            staff=False,
+            friends=number % 500,
+            assets_cny=number,
+            risk_score=number % 50,
+            risk_scored_on=today,
+            last_day=today,
+            counts=ring.pack([(number >> day) % 4 for day in range(31)]),
+        )
+        pipe.hset(key, field, profile.encode(record))
+        if number % 5_000 == 0:
+            pipe.execute()
+    pipe.execute()
+    store.client.hset("huidu:profiles", mapping={"buckets": buckets})
+    store.tell("snapshot")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=int, default=4, help="of each run")
+    parser.add_argument("--granian", help="a granian to measure as a candidate")
+    arguments = parser.parse_args()
+    seconds, results = arguments.seconds, {}
+    folder = Path(tempfile.mkdtemp(prefix="huidu-bench-"))
+    (folder / "plain.py").write_text(ASGI)
+    store = Store()
+    try:
+        fill(store)
+        assert store.server.process is not None
+        redis = store.server.process.pid
+        edge = Running(store)
+        os.sched_setaffinity(edge.process.pid, {0})
+        base = f"http://127.0.0.1:{edge.port}/ofrep/v1/evaluate/flags"
+        plain = ["--host", "127.0.0.1", "--port", "9462", "plain:application"]
+        candidates = {
+            "uvicorn, empty ASGI application": [
+                sys.executable, "-m", "uvicorn", "--app-dir", str(folder), "--loop", "uvloop",
+                "--http", "httptools", "--no-access-log", "--lifespan", "off", *plain,
+            ],
+        }  # fmt: skip
+        if arguments.granian:
+            candidates["granian, empty ASGI application"] = [
+                arguments.granian, "--interface", "asgi", "--workers", "1", "--no-access-log",
+                "--working-dir", str(folder), *plain,
+            ]  # fmt: skip
+        with serving(nginx(folder, 9461), 9461) as process:
+            floor = measure(folder, "http://127.0.0.1:9461/", seconds, process, redis)
+        results["nginx, empty 200"] = floor
+        for name, users, path in (
+            ("single", USERS, "/weilidai"),
+            ("single, users asked about before", FEW, "/weilidai"),
+            ("bulk of 100", USERS, ""),
+        ):
+            process = edge.process.pid
+            results[name] = measure(folder, base + path, seconds, process, redis, users=users)
+        delay = max(1, round(2000 * CONNECTIONS / results["single"]["per_second"]))
+        half = measure(
+            folder, base + "/weilidai", seconds, edge.process.pid, redis, users=USERS, delay=delay
+        )
+        results["single, at about half of the most"] = half
+        for name, command in candidates.items():
+            with serving(command, 9462) as process:
+                url = "http://127.0.0.1:9462/"
+                results[name] = measure(folder, url, seconds, process, redis, users=USERS)
+        memory = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{edge.process.pid}/status").read_text())
+        edge.stop()
+    finally:
+        store.close()
+        shutil.rmtree(folder, ignore_errors=True)
+    for result in results.values():
+        result["times_nginx"] = round(result["cpu_us"] / floor["cpu_us"], 2)
+    report = {
+        "command": "python bench/edge.py " + " ".join(sys.argv[1:]),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
+        "versions": versions(arguments.granian),
+        "edge_resident_mb": int(memory[1]) // 1024 if memory else None,
+        "bulk_to_single": round(results["bulk of 100"]["cpu_us"] / results["single"]["cpu_us"], 1),
+        "results": results,
+    }
+    text = json.dumps(report, indent=1)
+    (ROOT / "bench" / "results" / "edge.json").write_text(text + "\n")
+    print(text)
+
+
+def versions(granian: str | None) -> dict[str, str]:
+    found = {"python": platform.python_version()}
+    for package in ("uvicorn", "uvloop", "httptools", "hiredis", "msgspec"):
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    for name, command in {
+        "nginx": [shutil.which("nginx") or "/usr/sbin/nginx", "-v"],
+        "wrk": ["wrk", "-v"],
+        "granian": [granian, "--version"] if granian else [],
+    }.items():
+        if command:
+            said = subprocess.run(command, capture_output=True, text=True)
+            words = re.search(r"\d+\.\d+[\w.]*", said.stdout + said.stderr)
+            found[name] = words[0] if words else "unknown"
+    return found
+
+
+if __name__ == "__main__":
+    main()
