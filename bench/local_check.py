@@ -5,9 +5,9 @@
         statsig-python-core posthog                      # into that one, not into Huidu's
 
 The flag: region Shenzhen or Shanghai, more than 2 payments a week, 5 % of users by hash, with the
-attributes given to the check. 20,000 different users, half of them outside the region. Each peer
+attributes given to the check. 1,000 different users, half of them outside the region. Each peer
 runs in a process of its own, offline, with events off, best of five rounds; every peer must admit
-a share of users that fits 5 % of the half. The floor is an empty Python call plus one XXH3
+about 5 % of the half of 20,000. The floor is an empty Python call plus one XXH3
 hash of the user's id, measured in each process. Results go to bench/results/local_check.json.
 """
 

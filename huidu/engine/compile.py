@@ -130,9 +130,16 @@ class Compiled:
     def warm(self, flag_keys: Iterable[str] | None = None) -> None:
         """Make the code of these flags (of all, if none are named) before they are asked."""
         for key in self._flags if flag_keys is None else flag_keys:
-            self._made(key)
+            self.check_of(key)
 
-    def _made(self, flag_key: str) -> Check:
+    def check_of(self, flag_key: str) -> Check:
+        """The flag's own function, for callers who keep it: (key, attributes, admissions, lists).
+
+        It is good for this snapshot only, and unlike `evaluate` it may raise.
+
+        Raises:
+            KeyError: the snapshot has no such flag.
+        """
         check = self._checks[flag_key]
         if isinstance(check, partial):
             # Two threads may both compile; they make the same function, and either may stay.
@@ -147,4 +154,4 @@ class Compiled:
         admissions: Mapping[int, Admission] | None,
         lists: frozenset[int] | None,
     ) -> Answer:
-        return self._made(flag_key)(key, attributes, admissions, lists)
+        return self.check_of(flag_key)(key, attributes, admissions, lists)

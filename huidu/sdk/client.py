@@ -11,7 +11,8 @@ from zoneinfo import ZoneInfo
 
 from huidu import reasons
 from huidu.engine import Compiled
-from huidu.model import Answer, Attribute, AttributeSource
+from huidu.engine.writer import Check
+from huidu.model import Answer, AttributeSource
 from huidu.sdk import lifecycle
 from huidu.sdk.exposures import Exposures
 from huidu.sdk.held import HeldFacts
@@ -69,9 +70,8 @@ class Client:
     ) -> None:
         self.version: str | None = None
         """Version of the snapshot in use, None before the first."""
-        self._evaluate: Callable[..., Answer] = _not_ready
-        self._recorded: frozenset[str] = frozenset()
-        self._registry: Mapping[str, Attribute] = {}
+        self._ready_checks: dict[str, Check] = {}
+        self._current: tuple[Compiled | None, dict[str, Check]] = None, self._ready_checks
         self._zone = ZoneInfo(day_zone)
         self._listeners: list[Callable[[], None]] = []
         self._transport = Transport(url, key, timeout)
@@ -106,18 +106,9 @@ class Client:
                 lets anybody pass. Unregistered names are ignored.
         """
         try:
-            if overrides and flag in overrides:
-                return overrides[flag]
-            if self._held is None:
-                answer = self._evaluate(flag, user, attributes)
-            else:
-                answer = self._evaluate_held(self._held, flag, user, attributes)
-            if flag in self._recorded:
-                self._record(answer, user)
-        except Exception:  # a check answers, whatever happens
-            logger.exception("sdk.check_failed flag=%s", flag)
-            return refusal(flag, reasons.SYSTEM_ERROR)
-        return answer
+            return self._ready_checks[flag](user, attributes, None, None)
+        except Exception:  # not made yet, or it failed: the way round says which
+            return self._check_slowly(flag, user, attributes)
 
     def visible(
         self,
@@ -187,15 +178,44 @@ class Client:
 
     # Inside
 
+    def forget_checks(self) -> None:
+        """Make the checks anew when they are next asked for; `huidu.sdk.testing` needs it."""
+        compiled, _ = self._current
+        self._ready_checks = {}
+        self._current = compiled, self._ready_checks
+
+    def _check_slowly(self, flag: str, user: str, attributes: Mapping[str, Any]) -> Answer:
+        """A flag's first check on this snapshot, an overridden flag, and whatever went wrong."""
+        try:
+            # One read: a new snapshot must not get a check of the old one.
+            compiled, ready = self._current
+            if flag in overrides:
+                return overrides[flag]
+            if compiled is None:
+                return refusal(flag, reasons.SYSTEM_NOT_READY)
+            if flag not in compiled.flags:
+                return refusal(flag, reasons.FLAG_UNKNOWN)
+            check = ready.get(flag) or self._made(compiled, flag)
+            answer = check(user, attributes, None, None)
+            if flag not in overrides:
+                ready[flag] = check
+        except Exception:  # a check answers, whatever happens
+            logger.exception("sdk.check_failed flag=%s", flag)
+            return refusal(flag, reasons.SYSTEM_ERROR)
+        return answer
+
+    def _made(self, compiled: Compiled, flag: str) -> Check:
+        """The flag's function, wrapped only in what this client and flag need."""
+        check = compiled.check_of(flag)
+        if self._held is not None:
+            check = _with_held_facts(check, compiled, self._held, self._zone)
+        if self._exposures is not None and compiled.flags[flag].record_on_check:
+            check = _recording(check, self._exposures)
+        return check
+
     def _swap(self, compiled: Compiled, version: str) -> None:
-        snapshot = compiled.snapshot
-        self._registry = {each.name: each for each in snapshot.attributes}
-        self._recorded = (
-            frozenset(flag.key for flag in snapshot.flags if flag.record_on_check)
-            if self._exposures is not None
-            else frozenset()
-        )
-        self._evaluate = compiled.evaluate
+        self._ready_checks = {}
+        self._current = compiled, self._ready_checks
         self.version = version
         for listener in self._listeners:
             try:
@@ -203,31 +223,31 @@ class Client:
             except Exception:  # a listener of the application must not stop updates
                 logger.exception("sdk.listener_failed")
 
-    def _evaluate_held(
-        self, held: HeldFacts, flag: str, user: str, attributes: Mapping[str, Any]
-    ) -> Answer:
-        today = datetime.now(self._zone).toordinal() - EPOCH_ORDINAL
-        registry = self._registry
-        try:
-            known = held.user(user, today, registry) if user else None
-        except Unreachable as error:
-            logger.warning("sdk.profile_unreachable error=%s", error)
-            return refusal(flag, reasons.SYSTEM_ERROR)
-        if known is None:
-            return self._evaluate(flag, user, NOTHING)
+
+def _with_held_facts(check: Check, compiled: Compiled, held: HeldFacts, zone: ZoneInfo) -> Check:
+    """`check` on what the platform holds, and on what the caller may say beside it."""
+    registry = {each.name: each for each in compiled.snapshot.attributes}
+    sayable = frozenset(name for name, each in registry.items() if each.source in CALLERS)
+
+    def with_held(user: str, attributes: Mapping[str, Any], *_: object) -> Answer:
+        if not user:
+            return check(user, attributes, None, None)
+        today = datetime.now(zone).toordinal() - EPOCH_ORDINAL
+        known = held.user(user, today, registry)
         facts = dict(known.attributes)
-        for name, value in attributes.items():
-            attribute = registry.get(name)
-            if attribute is not None and attribute.source in CALLERS:
-                facts[name] = value
-        return self._evaluate(flag, user, facts, known.admissions, known.lists)
+        facts.update((name, attributes[name]) for name in sayable.intersection(attributes))
+        return check(user, facts, known.admissions, known.lists)
 
-    def _record(self, answer: Answer, user: str) -> None:
-        if self._exposures is not None and (
-            answer.visible or answer.why == reasons.STAGE_NOT_DRAWN
-        ):
-            self._exposures.add(answer.flag, answer.stage, user)
+    return with_held
 
 
-def _not_ready(flag: str, *_: object) -> Answer:
-    return refusal(flag, reasons.SYSTEM_NOT_READY)
+def _recording(check: Check, exposures: Exposures) -> Check:
+    """`check`, with a note of who was shown the flag, or passed everything and was not drawn."""
+
+    def recording(user: str, attributes: Mapping[str, Any], *_: object) -> Answer:
+        answer = check(user, attributes, None, None)
+        if answer.visible or answer.why == reasons.STAGE_NOT_DRAWN:
+            exposures.add(answer.flag, answer.stage, user)
+        return answer
+
+    return recording

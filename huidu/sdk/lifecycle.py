@@ -15,6 +15,8 @@ class Living(Protocol):
 
     def close(self) -> None: ...
 
+    def forget_checks(self) -> None: ...
+
 
 _living: weakref.WeakSet[Living] = weakref.WeakSet()
 
@@ -26,6 +28,12 @@ def follow(client: Living) -> None:
     last `exposure_seconds` gathered is sent only if they call `close` themselves.
     """
     _living.add(client)
+
+
+def forget_checks() -> None:
+    """Let every client make its checks anew."""
+    for client in list(_living):
+        client.forget_checks()
 
 
 def _close_all() -> None:

@@ -105,6 +105,9 @@ class RemoteClient:
     def close(self) -> None:
         self._transport.close()
 
+    def forget_checks(self) -> None:
+        """Nothing is kept here."""
+
     def after_fork(self) -> None:
         self._transport.reopen()
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from huidu import reasons
 from huidu.model import Answer
+from huidu.sdk import lifecycle
 from huidu.sdk.values import overrides
 
 
@@ -46,6 +47,7 @@ def override(
     )
     before = overrides.get(flag)
     overrides[flag] = answer
+    lifecycle.forget_checks()
     try:
         yield answer
     finally:
