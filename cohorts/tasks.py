@@ -23,7 +23,7 @@ HEAL_SECONDS: Final = 240.0
 """A rebuild hands the worker back after so long; the next tick goes on."""
 
 
-@shared_task(acks_late=True, time_limit=60)
+@shared_task(acks_late=True, soft_time_limit=50, time_limit=60)
 def drain_profiles() -> int:
     """Pack the users whose rows changed and whose request could not pack them itself."""
     try:

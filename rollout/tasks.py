@@ -21,13 +21,13 @@ SCHEDULE: Final[dict[str, float]] = {
 """Task name to seconds between ticks; `config.celery` reads it."""
 
 
-@shared_task(acks_late=True, time_limit=60)
+@shared_task(acks_late=True, soft_time_limit=50, time_limit=60)
 def drain_outbox() -> int:
     """Publish what a committed change left behind when its own process could not."""
     return publishing.publish_pending()
 
 
-@shared_task(acks_late=True, time_limit=60)
+@shared_task(acks_late=True, soft_time_limit=50, time_limit=60)
 def ensure_published() -> int:
     """Bring the last snapshot and the keys back to a store that lost them."""
     healed = 0

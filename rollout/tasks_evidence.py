@@ -33,7 +33,7 @@ TOLD_FOR: Final = timedelta(days=60)
 """How long after a stage was left its late outcomes are still counted, to be told."""
 
 
-@shared_task(acks_late=True, time_limit=120)
+@shared_task(acks_late=True, soft_time_limit=100, time_limit=120)
 def drain_exposures() -> dict[str, int]:
     """Bring exposures noted at the check into the database."""
     try:
@@ -43,13 +43,13 @@ def drain_exposures() -> dict[str, int]:
         return {}
 
 
-@shared_task(acks_late=True, time_limit=600)
+@shared_task(acks_late=True, soft_time_limit=540, time_limit=600)
 def review_running_stages() -> dict[str, int]:
     """Review every stage whose look is due, each in its own transaction."""
     return _review(_reviewed())
 
 
-@shared_task(acks_late=True, time_limit=120)
+@shared_task(acks_late=True, soft_time_limit=100, time_limit=120)
 def review_fast_stages() -> dict[str, int]:
     """The same for demonstrations, whose clocks run too fast for a tick a minute."""
     return _review(_reviewed().filter(rollout__time_scale__gt=1))
@@ -92,13 +92,13 @@ def _review(stages: QuerySet[Stage]) -> dict[str, int]:
     return dict(decided)
 
 
-@shared_task(acks_late=True, time_limit=120)
+@shared_task(acks_late=True, soft_time_limit=100, time_limit=120)
 def read_gauges() -> int:
     """Ask external sources for their readings."""
     return gauges.read_all(now=timezone.now())
 
 
-@shared_task(acks_late=True, time_limit=600)
+@shared_task(acks_late=True, soft_time_limit=540, time_limit=600)
 def roll_up_left_stages() -> int:
     """Count late outcomes of stages that were left: told in reports, no longer judged."""
     now = timezone.now()

@@ -8,7 +8,9 @@ import pytest
 from django.db import transaction
 from django.utils import timezone
 
-from rollout import tasks, tasks_evidence
+from cohorts import tasks as who
+from rollout import tasks as when
+from rollout import tasks_evidence
 from rollout.models import Decision, Flag, Rollout, Stage
 from rollout.services import evidence, gauges, review
 from tests.rollout.evidence.conftest import NOON, World
@@ -16,8 +18,18 @@ from tests.rollout.evidence.conftest import NOON, World
 
 def test_every_tick_is_in_the_schedule_and_can_be_found():
     for name in tasks_evidence.SCHEDULE:
-        assert name in tasks.SCHEDULE
+        assert name in when.SCHEDULE
         assert hasattr(tasks_evidence, name.rpartition(".")[2])
+
+
+def test_every_tick_can_be_sent():
+    """Celery refuses a task whose soft limit, its own or the default, lies above its hard one."""
+    from config.celery import app
+
+    for name in {**when.SCHEDULE, **who.SCHEDULE}:
+        task = app.tasks[name]
+        hard = task.time_limit or app.conf.task_time_limit
+        assert (task.soft_time_limit or app.conf.task_soft_time_limit) <= hard, name
 
 
 def other_stage(number: int) -> Stage:
