@@ -61,7 +61,7 @@ def calls_of(path: Path, name: str) -> Iterator[int]:
 
 
 @pytest.mark.parametrize("folder", MAY_NOT_IMPORT)
-def test_imports_only_run_downhill(folder: str):
+def test_imports_only_run_downhill(folder: str) -> None:
     offences = [
         f"{path.relative_to(ROOT)} imports {name}"
         for path in files_of(folder)
@@ -72,12 +72,12 @@ def test_imports_only_run_downhill(folder: str):
     assert not offences, "\n".join(offences)
 
 
-def test_every_folder_of_the_map_exists():
+def test_every_folder_of_the_map_exists() -> None:
     assert [folder for folder in MAY_NOT_IMPORT if not any(files_of(folder))] == []
 
 
 @pytest.mark.parametrize("folder", [*OURS, "tests", "bench"])
-def test_a_file_holds_one_idea(folder: str):
+def test_a_file_holds_one_idea(folder: str) -> None:
     long = {
         str(path.relative_to(ROOT)): lines
         for path in files_of(folder)
@@ -87,7 +87,7 @@ def test_a_file_holds_one_idea(folder: str):
 
 
 @pytest.mark.parametrize("folder", ["huidu/engine", "cohorts/services", "rollout/services"])
-def test_services_do_not_print(folder: str):
+def test_services_do_not_print(folder: str) -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line}"
         for path in files_of(folder)
@@ -97,7 +97,7 @@ def test_services_do_not_print(folder: str):
 
 
 @pytest.mark.parametrize("folder", ["cohorts", "rollout", "config"])
-def test_nothing_happens_behind_a_services_back(folder: str):
+def test_nothing_happens_behind_a_services_back(folder: str) -> None:
     """No signals and no `save` overrides: what a change does stands in its service."""
     found = []
     for path in files_of(folder):
@@ -111,7 +111,7 @@ def test_nothing_happens_behind_a_services_back(folder: str):
     assert not found
 
 
-def test_every_python_file_says_what_it_is_for():
+def test_every_python_file_says_what_it_is_for() -> None:
     bare = [
         str(path.relative_to(ROOT))
         for folder in OURS

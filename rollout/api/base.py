@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from django.db.models import QuerySet
 from django.http import Http404
-from django_filters.rest_framework import DjangoFilterBackend
+from django_filters.rest_framework import DjangoFilterBackend  # type: ignore[import-untyped]
 from rest_framework import status
 from rest_framework.exceptions import ParseError
 from rest_framework.filters import OrderingFilter, SearchFilter
@@ -33,10 +33,10 @@ class Manage(GenericViewSet[Any]):
     `environment_path` is the way from a row to its environment; empty for rows that belong to all.
     """
 
-    authentication_classes: ClassVar[Any] = [ApiKeyAuthentication, StaffSession]
-    permission_classes: ClassVar[Any] = [HasRight]
+    authentication_classes = [ApiKeyAuthentication, StaffSession]
+    permission_classes = [HasRight]
     required_kind: ClassVar[KeyKind] = KeyKind.ADMIN
-    filter_backends: ClassVar[Any] = [DjangoFilterBackend, SearchFilter, OrderingFilter]
+    filter_backends = [DjangoFilterBackend, SearchFilter, OrderingFilter]
     environment_path: ClassVar[str] = "environment"
 
     def get_queryset(self) -> QuerySet[Any]:
@@ -60,7 +60,7 @@ class Manage(GenericViewSet[Any]):
         data = self.request.data
         if not isinstance(data, Mapping):
             raise ParseError("expected a JSON object")
-        serializer = self.get_serializer(data=data, **options)
+        serializer: Any = self.get_serializer(data=data, **options)
         serializer.is_valid(raise_exception=True)
         writable = {
             name for name, field in serializer.fields.items() if not getattr(field, "read_only", 0)

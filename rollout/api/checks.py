@@ -46,7 +46,7 @@ AT: Final = OpenApiParameter("at", datetime, description="Answer as of this past
 
 
 class _CheckView(APIView):
-    authentication_classes: ClassVar[Any] = [ApiKeyAuthentication, StaffSession]
+    authentication_classes = [ApiKeyAuthentication, StaffSession]
     required_kind: ClassVar[Any] = KeyKind.SERVER
 
 

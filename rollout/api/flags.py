@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 
 from django.db import models
 from drf_spectacular.utils import extend_schema
-from rest_framework import mixins
+from rest_framework import mixins, serializers
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
@@ -44,7 +44,14 @@ class FlagViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
             **fields,
         )
         if lists:
-            row = flags.update(row, {}, by=actor_of(request), reason=self.reason(), **lists)
+            row = flags.update(
+                row,
+                {},
+                by=actor_of(request),
+                reason=self.reason(),
+                allow_lists=lists.get("allow_lists"),
+                block_lists=lists.get("block_lists"),
+            )
         return self.shown(row, code=201)
 
     def partial_update(self, request: Request, key: str) -> Response:
@@ -87,9 +94,9 @@ class _OfFlag(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
     model: ClassVar[type[models.Model]]
 
     def get_serializer(self, *args: Any, **options: Any) -> Any:
-        serializer = super().get_serializer(*args, **options)
+        serializer: Any = super().get_serializer(*args, **options)
         fields = getattr(serializer, "child", serializer).fields
-        fields["flag"] = shapes.serializers.CharField(
+        fields["flag"] = serializers.CharField(
             source="flag.key", max_length=63, read_only=serializer.instance is not None
         )
         return serializer
@@ -99,7 +106,7 @@ class _OfFlag(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
         key = values.pop("flag", "")
         flag = selectors.flag_of(environment_of(request), str(key))
         if flag is None:
-            raise shapes.serializers.ValidationError({"flag": ["expected the key of a flag"]})
+            raise serializers.ValidationError({"flag": ["expected the key of a flag"]})
         values["flag"] = flag.pk
         answer = self.change(self.kind, 0, values)
         if answer is not None:
@@ -147,7 +154,7 @@ class RegionPolicyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Mana
         """Make the policy of that key, or replace it as one step."""
         values = self.payload()
         if values.get("key") != key:
-            raise shapes.serializers.ValidationError({"key": [f"expected {key} as in the address"]})
+            raise serializers.ValidationError({"key": [f"expected {key} as in the address"]})
         row = region_policies.save_region_policy(
             environment_of(request),
             key,

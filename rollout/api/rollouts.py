@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import ClassVar, TypeVar
 
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins
@@ -19,9 +19,15 @@ from rollout.api.base import Manage
 from rollout.models import ChangeRequest, Decision, Guard, Rollout, Stage
 from rollout.services import changes, rollouts, stages
 
-WITH_REASON: Any = extend_schema(
-    request=shapes.ReasonSerializer, responses=shapes.RolloutSerializer
-)
+Step = TypeVar("Step", bound=Callable[..., Response])
+
+
+def with_reason(step: Step) -> Step:
+    """Describe a step: a reason in, the rollout out."""
+    described: Step = extend_schema(
+        request=shapes.ReasonSerializer, responses=shapes.RolloutSerializer
+    )(step)
+    return described
 
 
 class RolloutViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
@@ -58,49 +64,49 @@ class RolloutViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
         step(row, by=actor_of(self.request), reason=self.reason())
         return self.shown(self.get_object())
 
-    @WITH_REASON
+    @with_reason
     @action(detail=True, methods=["post"])
     def submit(self, request: Request, pk: str) -> Response:
         """Ask another person to approve the draft."""
         return self._step(rollouts.submit)
 
-    @WITH_REASON
+    @with_reason
     @action(detail=True, methods=["post"])
     def approve(self, request: Request, pk: str) -> Response:
         """Approve what another person submitted."""
         return self._step(rollouts.approve)
 
-    @WITH_REASON
+    @with_reason
     @action(detail=True, methods=["post"])
     def reject(self, request: Request, pk: str) -> Response:
         """Send it back to draft."""
         return self._step(rollouts.reject)
 
-    @WITH_REASON
+    @with_reason
     @action(detail=True, methods=["post"])
     def start(self, request: Request, pk: str) -> Response:
         """Enter the first stage."""
         return self._step(rollouts.start)
 
-    @WITH_REASON
+    @with_reason
     @action(detail=True, methods=["post"])
     def pause(self, request: Request, pk: str) -> Response:
         """Stop reviews and promotions; nobody loses the product."""
         return self._step(rollouts.pause)
 
-    @WITH_REASON
+    @with_reason
     @action(detail=True, methods=["post"])
     def hold(self, request: Request, pk: str) -> Response:
         """From now on only a person's approval promotes the running stage."""
         return self._step(rollouts.hold)
 
-    @WITH_REASON
+    @with_reason
     @action(detail=True, methods=["post"])
     def rollback(self, request: Request, pk: str) -> Response:
         """Take the product back from everybody this rollout showed it to."""
         return self._step(rollouts.rollback)
 
-    @WITH_REASON
+    @with_reason
     @action(detail=True, methods=["post"])
     def resume(self, request: Request, pk: str) -> Response:
         """Go on; 202 with a change request where two people are needed."""
@@ -108,7 +114,7 @@ class RolloutViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
         answer = self.change("rollout.resume", row.pk, {})
         return answer or self.shown(self.get_object())
 
-    @WITH_REASON
+    @with_reason
     @action(detail=True, methods=["post"])
     def promote(self, request: Request, pk: str) -> Response:
         """Leave the running stage without waiting for evidence; 202 where two are needed."""

@@ -145,7 +145,9 @@ class RegionPolicySerializer(serializers.Serializer[RegionPolicy]):
     label_zh = serializers.CharField(max_length=120, required=False, default="", allow_blank=True)
     label_en = serializers.CharField(max_length=120, required=False, default="", allow_blank=True)
     default = serializers.CharField(max_length=63, source="default_class")
-    source = serializers.CharField(required=False, default="", allow_blank=True)
+    source = serializers.CharField(  # type: ignore[assignment]
+        required=False, default="", allow_blank=True
+    )
     version = serializers.IntegerField(read_only=True)
     classes = serializers.DictField(child=serializers.DictField())
     regions = serializers.DictField(child=serializers.CharField(max_length=63))

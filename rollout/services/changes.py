@@ -192,7 +192,15 @@ def _flag_update(
 ) -> object:
     flag = _get(Flag, target)
     values, lists = payloads.flag_values(flag.environment, payload)
-    return flags.update(flag, values, by=by, reason=reason, approved_by=approved_by, **lists)
+    return flags.update(
+        flag,
+        values,
+        by=by,
+        reason=reason,
+        approved_by=approved_by,
+        allow_lists=lists.get("allow_lists"),
+        block_lists=lists.get("block_lists"),
+    )
 
 
 def _gate_save(
@@ -207,8 +215,8 @@ def _gate_save(
 
 def _gate_remove(
     target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
-) -> object:
-    return gates.remove_gate(_get(Gate, target), by=by, reason=reason, approved_by=approved_by)
+) -> None:
+    gates.remove_gate(_get(Gate, target), by=by, reason=reason, approved_by=approved_by)
 
 
 def _tier_save(
@@ -247,8 +255,8 @@ def _guard_save(
 
 def _guard_remove(
     target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
-) -> object:
-    return stages.remove_guard(_get(Guard, target), by=by, reason=reason, approved_by=approved_by)
+) -> None:
+    stages.remove_guard(_get(Guard, target), by=by, reason=reason, approved_by=approved_by)
 
 
 def _cohort_save(

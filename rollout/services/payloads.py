@@ -18,6 +18,7 @@ from huidu.errors import InputError
 from rollout.models import ExclusionGroup, Metric, RegionPolicy, Stage
 
 LONGEST_STAY = timedelta(days=3650)
+LISTS: tuple[str, ...] = ("allow_lists", "block_lists")
 
 
 def stage_values(payload: Mapping[str, Any]) -> dict[str, Any]:
@@ -48,10 +49,8 @@ def flag_values(
 ) -> tuple[dict[str, Any], dict[str, list[UserList]]]:
     """A flag's fields, and its user lists; lists and the exclusion group are named by key."""
     values = dict(payload)
-    lists = {
-        name: _lists(values.pop(name), name)
-        for name in ("allow_lists", "block_lists")
-        if name in values
+    lists: dict[str, list[UserList]] = {
+        name: _lists(values.pop(name), name) for name in LISTS if name in values
     }
     if "exclusion" in values:
         values["exclusion"] = _named(

@@ -237,7 +237,7 @@ def hold(rollout: Rollout, *, by: Actor, reason: str) -> Rollout:
     """
     rollout.refresh_from_db()
     with step(rollout, "held", by, reason, publishes=False):
-        held = Stage.objects.filter(pk=rollout.current_id, status=Stage.Status.RUNNING).update(
+        held = Stage.objects.filter(pk=rollout.current_id or 0, status=Stage.Status.RUNNING).update(
             needs_approval=True, approved_by=""
         )
         if not held:

@@ -32,7 +32,7 @@ def draw(rollout: Rollout, stage: Stage) -> None:
         now=stage.drawn_at,
     )
     # 2**64 says "everybody"; a share below that never does.
-    stage.threshold = min(receipt.threshold, FULL_THRESHOLD - 1)
+    stage.threshold = min(int(receipt.threshold), FULL_THRESHOLD - 1)
     stage.population = receipt.population
     stage.drawn = receipt.n
     stage.strata = receipt.strata
