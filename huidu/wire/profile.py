@@ -19,8 +19,8 @@ from huidu.wire.record import Profile, decode, encode, read, windows
 
 __all__ = ["Profile", "address", "buckets_for", "decode", "encode", "user", "user_of"]
 
-USERS_PER_HASH: Final = 100
-"""Aimed at when the number of hashes is chosen."""
+USERS_PER_HASH: Final = 160
+"""At most, when the number of hashes is chosen: at least half as many, save for few users."""
 
 WEEK_DAYS: Final = 7
 MONTH_DAYS: Final = 30
@@ -45,8 +45,7 @@ def address(user_id: str, buckets: int) -> tuple[bytes, bytes]:
 
 def buckets_for(users: int) -> int:
     """How many hashes so many users are best spread over: a power of two."""
-    # Between 70 and 140 users a hash.
-    return 1 << max(users * 10 // (USERS_PER_HASH * 14), 0).bit_length()
+    return 1 << max(-(-users // USERS_PER_HASH) - 1, 0).bit_length()
 
 
 def user(

@@ -1,12 +1,12 @@
 """The bytes of a packed profile: everything held about one user, in some thirty bytes.
 
     offset  bits                                          then, each only when its bit is set:
-         0  0-2 format (1)  3 held  4 ring  5 tail        updated: days since 1970, 2 bytes
-            6 region  7 friends                           numbers: LEB128, in the order of the bits
+         0  0-1 format (1)  2 all yes/no facts known      updated: days since 1970, 2 bytes
+            3 held  4 ring  5 tail  6 region  7 friends   numbers: LEB128, in the order of the bits
          1  assets  yearly  risk  registered              other dates: days since 1970, 2 bytes
             age  wifi  balance  applied                   ring: last day, then `huidu.wire.ring`
-         2  which yes/no facts are known                  tail: admissions, lists, then custom
-         3  which of them are true                              facts by slot (MessagePack)
+         2  which yes/no facts are true                   tail: admissions, lists, then custom
+         3  which are known; left out when all are              facts by slot (MessagePack)
 
 Money and scores are whole units shifted left by one, or hundredths shifted left by one plus one; a
 region is its code without a trailing ``00``, or the whole code, in the same manner. The days of
@@ -37,10 +37,11 @@ FLAGS: Final = (
 )  # fmt: skip
 """The yes/no facts, by bit."""
 
-_HELD, _RING, _TAIL, _REGION, _FRIENDS = 8, 16, 32, 64, 128
+_ALL_KNOWN, _HELD, _RING, _TAIL, _REGION, _FRIENDS = 4, 8, 16, 32, 64, 128
 _ASSETS, _YEARLY, _RISK, _REGISTERED, _AGE, _WIFI, _BALANCE, _APPLIED = (
     1 << bit for bit in range(8)
 )
+_ALL: Final = 0xFF
 _EPOCH: Final = FIRST_DAY.toordinal()
 _NONE_BY_SLOT: Final[dict[int, Any]] = {}
 _NO_LISTS: Final[frozenset[int]] = frozenset()
@@ -131,7 +132,9 @@ def encode(profile: Profile) -> bytes:
         bare = Profile(admissions=profile.admissions, lists=profile.lists, custom=profile.custom)
         if profile != bare:
             raise ProfileError("expected the day of the facts, got none", path="updated")
-    return bytes([first, second, known, true]) + body + tail
+    if known == _ALL:
+        return bytes([first | _ALL_KNOWN, second, true]) + body + tail
+    return bytes([first, second, true, known]) + body + tail
 
 
 def _encode_facts(
@@ -224,15 +227,16 @@ def read(data: bytes) -> dict[str, Any]:
 
 def _read(data: bytes) -> dict[str, Any]:
     # One long function: a check waits for it, and a call per field would cost as much again.
-    first, second, known, true = data[:4]
-    if first & 7 != FORMAT:
-        raise ProfileError(f"expected format {FORMAT}, got {first & 7}; update this program")
+    first, second, true = data[:3]
+    if first & 3 != FORMAT:
+        raise ProfileError(f"expected format {FORMAT}, got {first & 3}; update this program")
+    known, at = (_ALL, 3) if first & _ALL_KNOWN else (data[3], 4)
     if not first & _HELD:
         if second or known or first & (_RING | _REGION | _FRIENDS):
             raise ProfileError("a damaged record: facts without their day")
-        return _read_end(data, 4, {}, first)
-    day = _EPOCH + (data[4] | data[5] << 8)
-    at = 6
+        return _read_end(data, at, {}, first)
+    day = _EPOCH + (data[at] | data[at + 1] << 8)
+    at += 2
     facts: dict[str, Any] = {"updated": _from_ordinal(day)}
     if known:
         facts.update(_yes_no(known, true))

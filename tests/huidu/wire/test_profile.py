@@ -239,5 +239,5 @@ def test_users_of_one_hash_have_their_own_fields():
 def test_hashes_hold_about_a_hundred_users(users: int):
     buckets = buckets_for(users)
     assert buckets & (buckets - 1) == 0
-    assert users / buckets <= 140
-    assert users < 140 or users / buckets >= 70
+    assert users / buckets <= 160
+    assert users < 160 or users / buckets >= 80
