@@ -9,20 +9,19 @@ from decimal import Decimal
 from typing import Any
 
 from django.utils import formats
-from django.utils.translation import get_language, gettext, pgettext
-from django.utils.translation import gettext_lazy as _
+from django.utils.translation import get_language, gettext, pgettext, pgettext_lazy
 
 from cohorts import models
 from cohorts.regions import name_of
 from huidu.model import PPM
 
 UNITS = {
-    "payments": _("payments"),
-    "friends": _("friends"),
-    "points": _("points"),
-    "years": _("years old"),
-    "CNY": _("CNY"),
-    "days": _("days"),
+    "payments": pgettext_lazy("unit", "payments"),
+    "friends": pgettext_lazy("unit", "friends"),
+    "points": pgettext_lazy("unit", "points"),
+    "years": pgettext_lazy("unit", "years old"),
+    "CNY": pgettext_lazy("unit", "CNY"),
+    "days": pgettext_lazy("unit", "days"),
 }
 SIGNS = {"==": "=", "!=": "≠", "<": "<", "<=": "≤", ">": ">", ">=": "≥"}
 _FLIPPED = {"<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!="}

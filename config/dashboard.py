@@ -52,9 +52,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
             "subtitle": None,
             "may_read": True,
             "views": board.flag_views(environment=environment),
-            "decisions": decisions.recent(
-                most=6, stage__rollout__flag__environment=environment
-            ),
+            "decisions": decisions.recent(most=6, stage__rollout__flag__environment=environment),
             "audit": [
                 {"entry": entry, "did": action_in_words(entry.action)}
                 for entry in AuditEntry.objects.order_by("-sequence")[:8]
@@ -163,9 +161,7 @@ def _reviews() -> Light:
     """The worker shows by its looks: a running stage without one for long says it is gone."""
     name = gettext("Reviews")
     stage = (
-        Stage.objects.filter(
-            status=Stage.Status.RUNNING, rollout__status=Rollout.Status.RUNNING
-        )
+        Stage.objects.filter(status=Stage.Status.RUNNING, rollout__status=Rollout.Status.RUNNING)
         .order_by("look_minutes")
         .select_related("rollout")
         .first()
@@ -196,4 +192,3 @@ def first_steps() -> list[dict[str, str]]:
         {"told": gettext("Make a flag"), "url": reverse("admin:rollout_flag_add")},
         {"told": gettext("Make a cohort"), "url": reverse("admin:cohorts_cohort_add")},
     ]
-

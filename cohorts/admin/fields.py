@@ -173,7 +173,7 @@ class WeightsWidget(RuleWidget):
 class RuleField(PrettyJson):
     """A rule; `{}` is everybody."""
 
-    empty_values = [None, ""]  # noqa: RUF012 (Django's own shape)
+    empty_values = [None, ""]
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("widget", RuleWidget())
@@ -183,7 +183,7 @@ class RuleField(PrettyJson):
 class WeightsField(PrettyJson):
     """A list of ``{"rule", "weight"}``; the first match wins."""
 
-    empty_values = [None, ""]  # noqa: RUF012
+    empty_values = [None, ""]
 
     def __init__(self, **options: Any) -> None:
         options.setdefault("widget", WeightsWidget())

@@ -1,4 +1,4 @@
-"""Profiles, payments and lists: what the platform knows about users. Callers write it, not people."""
+"""Profiles, payments and lists: what the platform knows about users, written by callers."""
 
 from __future__ import annotations
 

@@ -66,7 +66,7 @@ def compare(before: Rule, after: Rule) -> Comparison:
         as `preview`.
     """
     judges = [Judge(before), Judge(after)] if before != after else [Judge(after)]
-    _refuse_too_many()
+    refuse_too_many()
     found = Comparison()
     day = selectors.day_of(timezone.now())
     for user in selectors.every_user(day, judges[0].registry):
@@ -88,7 +88,8 @@ def _count(reach: Reach, fits: bool | None, region: str | None) -> None:
         reach.regions[region] += 1
 
 
-def _refuse_too_many() -> None:
+def refuse_too_many() -> None:
+    """Raises `StateError` where counting everybody would take too long for a page."""
     # The planner's estimate costs nothing; counting a large table first would be half the work.
     with connection.cursor() as cursor:
         cursor.execute("SELECT reltuples FROM pg_class WHERE oid = 'cohorts_profile'::regclass")

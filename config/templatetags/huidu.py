@@ -50,4 +50,3 @@ def ago(at: datetime | None) -> str:
 def item(values: Any, key: Any) -> Any:
     """``values|item:key``: a mapping's value, or nothing."""
     return values.get(key) if hasattr(values, "get") else None
-

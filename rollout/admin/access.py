@@ -32,13 +32,17 @@ REVOKE = Act(
     title=_("Revoke"),
     icon="key_off",
     kind="danger",
-    does=lambda row: gettext(
-        "Ends the key “%(key)s” on every node at once. Applications that still use it are refused. "
-        "It never comes back."
-    )
-    % {"key": row.name},
-    touched=lambda row: gettext("Last used: %(when)s.")
-    % {"when": row.last_used.strftime("%Y-%m-%d %H:%M") if row.last_used else gettext("never")},
+    does=lambda row: (
+        gettext(
+            "Ends the key “%(key)s” on every node at once. Applications that still use it are "
+            "refused. It never comes back."
+        )
+        % {"key": row.name}
+    ),
+    touched=lambda row: (
+        gettext("Last used: %(when)s.")
+        % {"when": row.last_used.strftime("%Y-%m-%d %H:%M") if row.last_used else gettext("never")}
+    ),
     run=lambda row, by, values: keys.revoke(row, by=by, reason=values["reason"]) and None,
     fits=lambda row: row.revoked_at is None,
 )
@@ -136,5 +140,3 @@ class WebhookAdmin(ReadOnlyAdmin):
         if row.failures:
             return badge(gettext("%(n)s failures in a row") % {"n": row.failures}, "bad")
         return badge(gettext("well") if row.last_ok else gettext("not used yet"), "good")
-
-

@@ -14,12 +14,13 @@ from django.db.models import Model
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.html import escape
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminTextareaWidget
 
 from huidu.errors import HuiduError
-from rollout.admin import faults
+from rollout.admin import faults, targets
 from rollout.admin.base import actor
 from rollout.models import ChangeRequest
 from rollout.services.audit import Actor
@@ -35,6 +36,10 @@ class ReasonForm(forms.Form):
         help_text=_("Required. It goes into the audit log under your name."),
         error_messages={"required": _("Say in one sentence why.")},
     )
+
+
+def _nobody(row: Any) -> str:
+    return ""
 
 
 @dataclass(frozen=True)
@@ -56,7 +61,7 @@ class Act:
     does: Callable[[Any], str]
     run: Callable[[Any, Actor, dict[str, Any]], Any]
     fits: Callable[[Any], bool]
-    touched: Callable[[Any], str] = lambda row: ""
+    touched: Callable[[Any], str] = _nobody
     kind: str = "plain"
     form: type[forms.Form] = ReasonForm
     permission: str = "change"
@@ -111,7 +116,11 @@ class ActsMixin:
         if not step.fits(row):
             messages.warning(request, gettext("The state has changed; this step does not apply."))
             return HttpResponseRedirect(back)
-        form = step.form(request.POST if request.method == "POST" else None, initial=step.initial(row))
+        if "reach" in request.GET:  # counting may take a second, and nobody waits for it to stop
+            return HttpResponse(escape(step.touched(row)), headers={"Cache-Control": "no-store"})
+        form = step.form(
+            request.POST if request.method == "POST" else None, initial=step.initial(row)
+        )
         if request.method == "POST" and form.is_valid():
             try:
                 return self._do(request, step, row, form.cleaned_data, back)
@@ -124,11 +133,11 @@ class ActsMixin:
             {
                 **admin.admin_site.each_context(request),
                 "title": step.title,
-                "subtitle": str(row),
+                "subtitle": targets.name_of_row(row),
                 "act": step,
                 "row": row,
                 "does": step.does(row),
-                "touched": step.touched(row),
+                "counts": step.touched is not _nobody,
                 "form": form,
                 "back": back,
                 "opts": None,

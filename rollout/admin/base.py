@@ -119,6 +119,12 @@ class ServiceAdmin(ModelAdmin):  # type: ignore[misc]
             fieldsets.append((None, {"fields": ("reason",)}))
         return fieldsets
 
+    def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        field = super().formfield_for_dbfield(db_field, request, **options)
+        if isinstance(field, forms.CharField) and isinstance(field.widget, forms.Textarea):
+            field.widget.attrs["rows"] = 3  # sentences, not essays
+        return field
+
     def may_write(self, request: HttpRequest, obj: Model | None) -> bool:
         if obj is None:
             return bool(self.has_add_permission(request))

@@ -72,7 +72,9 @@ class StageView:
     def chances(self) -> list[dict[str, Any]]:
         """Users by weight at the draw, whichever of the two shapes the receipt has."""
         strata = self.stage.strata
-        return [each for each in strata if isinstance(each, dict)] if isinstance(strata, list) else []
+        return (
+            [each for each in strata if isinstance(each, dict)] if isinstance(strata, list) else []
+        )
 
 
 @dataclass
@@ -245,7 +247,9 @@ def lights(stage: Stage, latest: Decision | None, labels: dict[str, str]) -> lis
         each.get("metric"): each for each in outcome.get("missing") or [] if each.get("metric")
     }
     return [
-        _light(guard, readings.get(guard.metric.key), problems.get(guard.metric.key), blamed, labels)
+        _light(
+            guard, readings.get(guard.metric.key), problems.get(guard.metric.key), blamed, labels
+        )
         for guard in stage.guards.all()
     ]
 

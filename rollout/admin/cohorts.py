@@ -21,9 +21,7 @@ from rollout.services.audit import Actor
 
 class CohortForm(ServiceForm):
     rule = RuleField(label=_("rule"), required=False, widget=RuleWidget(preview=True))
-    include = LinesField(
-        label=_("always in"), required=False, help_text=_("User ids, one a line.")
-    )
+    include = LinesField(label=_("always in"), required=False, help_text=_("User ids, one a line."))
     exclude = LinesField(label=_("never in"), required=False, help_text=_("User ids, one a line."))
 
     class Meta:

@@ -54,12 +54,21 @@ class DecisionAdmin(ReadOnlyAdmin):
     """One look at one stage."""
 
     change_form_outer_before_template = "huidu/decision.html"
-    list_display = ("at", "verdict_badge", "flag_name", "stage_name", "look", "reason", "acted", "by")
+    list_display = (
+        "at",
+        "verdict_badge",
+        "flag_name",
+        "stage_name",
+        "look",
+        "reason",
+        "acted",
+        "by",
+    )
     list_filter = ("decision", "acted", "stage__rollout__flag")
     list_select_related = ("stage__rollout__flag",)
     search_fields = ("code", "metric", "stage__key", "stage__rollout__flag__key")
     date_hierarchy = "at"
-    fieldsets = ()
+    fields = (("code", "metric"), ("acted", "by"))
 
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).defer("plan", "state", "state_after", "evidence")
@@ -118,7 +127,9 @@ def page_of(row: Decision) -> dict[str, Any]:
             folded_json(row.plan, gettext("Plan, where it changed at this look")),
             folded_json(row.state_after, gettext("State carried to the next look")),
         ],
-        "newer": Decision.objects.filter(stage=row.stage, look__gt=row.look).order_by("look").first(),
+        "newer": Decision.objects.filter(stage=row.stage, look__gt=row.look)
+        .order_by("look")
+        .first(),
         "older": Decision.objects.filter(stage=row.stage, look__lt=row.look)
         .order_by("-look")
         .first(),
@@ -160,7 +171,9 @@ def readings_of(row: Decision, labels: dict[str, str]) -> list[dict[str, Any]]:
                 "margin": margin_in_words(metric),
                 "e_value": number(e_value),
                 "e_limit": number(1 / alpha),
-                "e_share": min(100, max(1, round(100 * math.log1p(e_value) / math.log1p(1 / alpha)))),
+                "e_share": min(
+                    100, max(1, round(100 * math.log1p(e_value) / math.log1p(1 / alpha)))
+                ),
                 "harm": e_value >= 1 / alpha,
                 "z": number(z) if z is not None else "—",
                 "bound": number(bound) if bound is not None else "—",
@@ -209,9 +222,7 @@ def arms_of(row: Decision) -> dict[tuple[str, str], str]:
 def users_of(row: Decision) -> dict[str, str]:
     """How many users both arms had at this look."""
     cells = (row.evidence.get("look") or {}).get("cells") or []
-    totals = {
-        arm: sum((cell.get(arm) or {}).get("n") or 0 for cell in cells) for arm in ("t", "c")
-    }
+    totals = {arm: sum((cell.get(arm) or {}).get("n") or 0 for cell in cells) for arm in ("t", "c")}
     return {"treated": f"{totals['t']:,.0f}", "control": f"{totals['c']:,.0f}"}
 
 

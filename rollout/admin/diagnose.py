@@ -62,6 +62,13 @@ STEPS = {
 }
 
 
+class AddedField(forms.JSONField):
+    """JSON that may be left out; nothing is shown as nothing."""
+
+    def prepare_value(self, value: Any) -> Any:
+        return "" if value is None else super().prepare_value(value)
+
+
 class DiagnoseForm(forms.Form):
     flag = forms.ModelChoiceField(
         label=_("flag"), queryset=Flag.objects.none(), widget=UnfoldAdminSelectWidget
@@ -72,7 +79,7 @@ class DiagnoseForm(forms.Form):
         widget=UnfoldAdminTextInputWidget(attrs={"autofocus": True, "autocomplete": "off"}),
         error_messages={"required": _("Type the id of a user.")},
     )
-    context = forms.JSONField(
+    context = AddedField(
         label=_("what the application would add"),
         required=False,
         help_text=_('Optional, JSON such as {"app_version": "8.0.30"}.'),
@@ -195,16 +202,14 @@ def _answer(request: HttpRequest, asked: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _steps(
-    told: dict[str, Any], flag: Flag, gates: Any, found: Explanation
-) -> list[StepLine]:
+def _steps(told: dict[str, Any], flag: Flag, gates: Any, found: Explanation) -> list[StepLine]:
     words = Vocabulary.load()
     stages = {
         stage.key: stage
         for rollout in flag.rollouts.prefetch_related("stages")
         for stage in rollout.stages.all()
     }
-    lines = []
+    lines: list[StepLine] = []
     for step in told["steps"]:
         kind, outcome = str(step["kind"]), str(step["outcome"])
         if kind == "variant":
@@ -220,7 +225,9 @@ def _steps(
                 text=step["text"],
                 why=step["why"] or "",
                 link=_link(kind, row, flag),
-                decides=bool(step["why"]) and step["why"] == told["why"] and not told["visible"],
+                decides=step["why"] == told["why"]
+                and not told["visible"]
+                and not any(line.decides for line in lines),
             )
         )
     return lines
@@ -243,11 +250,16 @@ def _need(need: dict[str, Any], words: Vocabulary) -> dict[str, str]:
     word = words.attributes.get(need["attribute"])
     unit = word.unit if word else ""
     value = need["value"]
+    if need["operator"] == "region policy":
+        needed = gettext("a region that is open")
+    else:
+        negation = gettext("not") + " " if need["negated"] else ""
+        wanted = _said(need["wanted"], word, words, unit)
+        needed = f"{negation}{_operator(need['operator'])} {wanted}"
     return {
         "label": word.label if word else need["attribute"],
         "value": gettext("unknown") if value is None else _said(value, word, words, unit),
-        "needed": f"{gettext('not') + ' ' if need['negated'] else ''}"
-        f"{_operator(need['operator'])} {_said(need['wanted'], word, words, unit)}",
+        "needed": needed,
         "state": str(need["outcome"]),
     }
 

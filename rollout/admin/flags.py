@@ -10,19 +10,20 @@ from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
 from cohorts.admin.base import badge, json_block
 from cohorts.admin.fields import LinesField, PercentField, PrettyJson
 from cohorts.wording import Vocabulary, label_of, rule_in_words, shown_percent
-from rollout.admin import board
+from huidu.errors import HuiduError
+from rollout.admin import board, faults
 from rollout.admin.acts import Act, ActsMixin
 from rollout.admin.base import ServiceAdmin, ServiceForm
 from rollout.admin.requests import RequestsMixin
 from rollout.models import Flag, Gate, Rollout
-from rollout.services import changes, flags
+from rollout.services import changes, flags, reach
 from rollout.services.audit import Actor
 
 
@@ -56,10 +57,30 @@ class FlagForm(ServiceForm):
 
 def touched(flag: Flag) -> str:
     """How many users see the flag now, as the confirmation says it."""
-    view = board.flag_views(pks=[flag.pk])[0]
-    if view.shown_to == 0:
+    try:
+        users = reach.users_shown(flag)
+    except HuiduError as fault:
+        return faults.in_words(fault)
+    if users == 0:
         return gettext("Nobody sees it now.")
-    return gettext("It is shown to %(users)s now.") % {"users": view.reached}
+    return ngettext("%(users)s user sees it now.", "%(users)s users see it now.", users) % {
+        "users": f"{users:,}"
+    }
+
+
+def loses(flag: Flag) -> str:
+    """How many users lose it, for steps that take it away."""
+    try:
+        users = reach.users_shown(flag)
+    except HuiduError as fault:
+        return faults.in_words(fault)
+    if users == 0:
+        return gettext("Nobody sees it now, so nobody loses it.")
+    return ngettext(
+        "%(users)s user who sees it now loses it.",
+        "%(users)s users who see it now lose it.",
+        users,
+    ) % {"users": f"{users:,}"}
 
 
 def _kill(flag: Flag, by: Actor, values: dict[str, Any]) -> str:
@@ -67,7 +88,8 @@ def _kill(flag: Flag, by: Actor, values: dict[str, Any]) -> str:
     if done.reached_nodes:
         return gettext("Stopped. Every node hides %(flag)s from now on.") % {"flag": label_of(flag)}
     return gettext(
-        "Stopped in the database. The message store does not answer; nodes follow as soon as it does."
+        "Stopped in the database. The message store does not answer; nodes follow as soon as it "
+        "does."
     )
 
 
@@ -86,12 +108,14 @@ KILL = Act(
     title=_("Stop everything"),
     icon="dangerous",
     kind="danger",
-    does=lambda flag: gettext(
-        "Hides “%(flag)s” from every user at once, allow lists included, on every node within a "
-        "second. Nothing is deleted; bringing it back is a step of its own."
-    )
-    % {"flag": label_of(flag)},
-    touched=touched,
+    does=lambda flag: (
+        gettext(
+            "Hides “%(flag)s” from every user at once, allow lists included, on every node within "
+            "a second. Nothing is deleted; bringing it back is a step of its own."
+        )
+        % {"flag": label_of(flag)}
+    ),
+    touched=loses,
     run=_kill,
     fits=lambda flag: not flag.killed,
 )
@@ -112,8 +136,9 @@ ARCHIVE = Act(
     icon="inventory_2",
     does=lambda flag: gettext("Takes the flag out of use for good. Its history stays readable."),
     run=_archive,
-    fits=lambda flag: flag.archived_at is None
-    and not flag.rollouts.filter(status__in=Rollout.IN_EFFECT).exists(),
+    fits=lambda flag: (
+        flag.archived_at is None and not flag.rollouts.filter(status__in=Rollout.IN_EFFECT).exists()
+    ),
 )
 
 
@@ -288,7 +313,11 @@ def sample_answer(flag: Flag) -> SafeString:
     variant = flag.variants[0] if flag.variants else {"key": "on", "value": True}
     journey = flag.rollouts.order_by("-slot").first()
     stages = list(journey.stages.order_by("order")) if journey else []
-    payload = {**flag.payload, **(stages[0].payload if stages else {}), **variant.get("payload", {})}
+    payload = {
+        **flag.payload,
+        **(stages[0].payload if stages else {}),
+        **variant.get("payload", {}),
+    }
     shown = {
         "key": flag.key,
         "value": variant.get("value"),

@@ -43,7 +43,9 @@ class GateForm(ServiceForm):
             and cleaned.get("region_policy") is None
             and cleaned.get("rule") is None
         ):
-            self.add_error("rule", forms.ValidationError(_("A gate needs a rule or a region policy.")))
+            self.add_error(
+                "rule", forms.ValidationError(_("A gate needs a rule or a region policy."))
+            )
         return cleaned
 
 

@@ -184,10 +184,13 @@ SIGN = Act(
     title=_("Sign"),
     icon="draw",
     kind="primary",
-    does=lambda row: gettext(
-        "You confirm under your name that this holds: %(text)s. Say in the reason what you checked."
-    )
-    % {"text": text_of(row)},
+    does=lambda row: (
+        gettext(
+            "You confirm under your name that this holds: %(text)s. Say in the reason what you "
+            "checked."
+        )
+        % {"text": text_of(row)}
+    ),
     touched=lambda row: gettext("Nobody sees more or less by it; it lets the rollout start."),
     run=_sign,
     fits=lambda row: not row.signed_by,

@@ -177,6 +177,4 @@ def chain_badge() -> SafeString:
             gettext("Chain verified: %(n)s entries, none changed") % {"n": f"{report.entries:,}"},
             "good",
         )
-    return badge(
-        gettext("The chain is broken at entry %(n)s") % {"n": report.broken_at}, "bad"
-    )
+    return badge(gettext("The chain is broken at entry %(n)s") % {"n": report.broken_at}, "bad")

@@ -15,12 +15,14 @@ from unfold.decorators import display
 
 from cohorts.admin.base import badge
 from cohorts.admin.fields import shown_percent
+from cohorts.services import preview
 from cohorts.wording import label_of
-from rollout.admin import board
+from huidu.errors import HuiduError
+from rollout.admin import board, faults, flags
 from rollout.admin.acts import Act, ActsMixin
 from rollout.admin.base import ServiceAdmin, ServiceForm
 from rollout.models import Rollout
-from rollout.services import changes, rollouts
+from rollout.services import changes, eligibility, rollouts
 from rollout.services.audit import Actor
 
 Status = Rollout.Status
@@ -68,10 +70,8 @@ def _resume(row: Rollout, by: Actor, values: dict[str, Any]) -> Any:
 
 
 def touched_now(row: Rollout) -> str:
-    view = board.rollout_view(row)
-    if view.shown_to == 0:
-        return gettext("Nobody sees it now.")
-    return gettext("It is shown to %(users)s now.") % {"users": view.reached}
+    """Who sees it now, for steps that take nothing away."""
+    return flags.touched(row.flag)
 
 
 def touched_by_start(row: Rollout) -> str:
@@ -101,13 +101,13 @@ def _stage_reach(stage: Any) -> str:
         "whom": whom,
         "stage": label_of(stage),
     }
-    if stage.audience is not None:
-        from rollout.admin.rule_api import reach
-
-        found = reach({"cohort": stage.audience.key})
-        sentence += " " + gettext("About %(users)s users before the gates.") % {
-            "users": f"{round(found['matched'] * stage.share_ppm / 1_000_000):,}"
-        }
+    try:
+        matched = preview.preview(eligibility.eligible(stage)).matched
+    except HuiduError as fault:
+        return f"{sentence} {faults.in_words(fault)}"
+    sentence += " " + gettext("About %(users)s users, gates included.") % {
+        "users": f"{round(matched * stage.share_ppm / 1_000_000):,}"
+    }
     return sentence
 
 
@@ -128,10 +128,10 @@ ACTS = (
         title=_("Approve"),
         icon="how_to_reg",
         kind="primary",
-        does=lambda row: gettext(
-            "Approves the plan that %(person)s submitted. It may then be started."
-        )
-        % {"person": row.submitted_by},
+        does=lambda row: (
+            gettext("Approves the plan that %(person)s submitted. It may then be started.")
+            % {"person": row.submitted_by}
+        ),
         touched=touched_by_start,
         run=_plain(rollouts.approve),
         fits=lambda row: row.status == Status.AWAITING_APPROVAL and not row.approved_by,
@@ -154,9 +154,10 @@ ACTS = (
         ),
         touched=touched_by_start,
         run=_plain(rollouts.start),
-        fits=lambda row: row.status == Status.AWAITING_APPROVAL
-        and bool(row.approved_by)
-        or (not row.flag.four_eyes and row.status == Status.DRAFT),
+        fits=lambda row: (
+            (row.status == Status.AWAITING_APPROVAL and bool(row.approved_by))
+            or (not row.flag.four_eyes and row.status == Status.DRAFT)
+        ),
     ),
     Act(
         name="promote",
@@ -180,14 +181,15 @@ ACTS = (
             "Lets the platform promote this stage once its evidence is there, not before."
         ),
         touched=touched_by_promotion,
-        run=lambda row, by, values: rollouts.approve_stage(
-            row.current, by=by, reason=values["reason"]
-        )
-        and None,
-        fits=lambda row: row.status == Status.RUNNING
-        and row.current is not None
-        and row.current.needs_approval
-        and not row.current.approved_by,
+        run=lambda row, by, values: (
+            rollouts.approve_stage(row.current, by=by, reason=values["reason"]) and None
+        ),
+        fits=lambda row: (
+            row.status == Status.RUNNING
+            and row.current is not None
+            and row.current.needs_approval
+            and not row.current.approved_by
+        ),
     ),
     Act(
         name="hold",
@@ -230,7 +232,7 @@ ACTS = (
             "Takes the product back from everybody this rollout showed it to, at once. Going on "
             "later needs a new rollout."
         ),
-        touched=touched_now,
+        touched=lambda row: flags.loses(row.flag),
         run=_plain(rollouts.rollback),
         fits=lambda row: row.status in Rollout.IN_EFFECT,
     ),

@@ -30,7 +30,7 @@ from rollout.admin.acts import Act, ActsMixin, ReasonForm
 from rollout.admin.base import ServiceAdmin, ServiceForm
 from rollout.admin.requests import RequestsMixin
 from rollout.models import Guard, Rollout, Stage
-from rollout.services import changes, stages
+from rollout.services import changes, readings, stages
 from rollout.services.audit import Actor
 
 STATUS_KIND = {
@@ -124,12 +124,16 @@ WIDEN = Act(
         "Draws the stage again with a larger share. Users drawn before stay; a new period of "
         "evidence begins."
     ),
-    touched=lambda stage: gettext("Now %(share)s, %(users)s users drawn.")
-    % {"share": shown_percent(stage.share_ppm), "users": f"{stage.drawn or 0:,}"},
+    touched=lambda stage: (
+        gettext("Now %(share)s, %(users)s users drawn.")
+        % {"share": shown_percent(stage.share_ppm), "users": f"{stage.drawn or 0:,}"}
+    ),
     run=_widen,
-    fits=lambda stage: stage.status == Stage.Status.RUNNING
-    and stage.rollout.status == Rollout.Status.RUNNING
-    and stage.share_ppm < 1_000_000,
+    fits=lambda stage: (
+        stage.status == Stage.Status.RUNNING
+        and stage.rollout.status == Rollout.Status.RUNNING
+        and stage.share_ppm < 1_000_000
+    ),
     initial=lambda stage: {"share_ppm": percent_of(stage.share_ppm)},
 )
 
@@ -143,7 +147,15 @@ class StageAdmin(RequestsMixin, ActsMixin, ServiceAdmin):
     change_kind = "stage.save"
     create_by_request = True
     change_form_outer_before_template = "huidu/stage_header.html"
-    list_display = ("named", "rollout_name", "order", "share", "audience_name", "stay", "status_badge")
+    list_display = (
+        "named",
+        "rollout_name",
+        "order",
+        "share",
+        "audience_name",
+        "stay",
+        "status_badge",
+    )
     list_filter = ("status", "rollout__flag")
     list_select_related = ("rollout__flag", "audience")
     search_fields = ("key", "label_zh", "label_en", "rollout__flag__key")
@@ -167,8 +179,8 @@ class StageAdmin(RequestsMixin, ActsMixin, ServiceAdmin):
             {
                 "fields": (
                     ("minimum_stay", "maximum_stay"),
-                    ("minimum_users", "planned_at"),
-                    ("needs_approval",),
+                    ("minimum_users", "needs_approval"),
+                    "planned_at",
                 )
             },
         ),
@@ -243,9 +255,7 @@ class StageAdmin(RequestsMixin, ActsMixin, ServiceAdmin):
         return cast(dict[str, Any], values)
 
     def made(self, form: Any) -> Model:
-        return Stage.objects.get(
-            rollout=form.cleaned_data["rollout"], key=form.cleaned_data["key"]
-        )
+        return Stage.objects.get(rollout=form.cleaned_data["rollout"], key=form.cleaned_data["key"])
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         initial = super().get_changeform_initial_data(request)
@@ -284,7 +294,12 @@ class StageAdmin(RequestsMixin, ActsMixin, ServiceAdmin):
 def guards_of(stage: Stage, labels: dict[str, str]) -> list[dict[str, Any]]:
     """A stage's guards with what each asks for, in words."""
     return [
-        {"guard": guard, "name": labels.get(guard.metric.key, guard.metric.key), "asks": asks(guard)}
+        {
+            "guard": guard,
+            "name": labels.get(guard.metric.key, guard.metric.key),
+            "asks": asks(guard),
+            "words": [each for each in readings.words(guard) if each],
+        }
         for guard in stage.guards.select_related("metric")
     ]
 

@@ -35,8 +35,11 @@ def row_of(change: ChangeRequest) -> Any:
 
 def name_of(change: ChangeRequest) -> str:
     row = row_of(change)
-    if row is None:
-        return change.target
+    return change.target if row is None else name_of_row(row)
+
+
+def name_of_row(row: Any) -> str:
+    """What people call a row: its label, with its flag's where it belongs to one."""
     if isinstance(row, Rollout):
         return f"{label_of(row.flag)} #{row.slot}"
     if isinstance(row, Guard):
@@ -45,7 +48,7 @@ def name_of(change: ChangeRequest) -> str:
         return f"{label_of(row.flag)} · {label_of(row)}"
     if isinstance(row, Stage):
         return f"{label_of(row.rollout.flag)} · {label_of(row)}"
-    return label_of(row)
+    return label_of(row, str(row))
 
 
 def touched(change: ChangeRequest) -> str:

@@ -37,6 +37,12 @@
 
   class RuleEditor extends HTMLElement {
     connectedCallback() {
+      // While the page is still read, the text area inside is not there yet.
+      if (document.readyState !== "loading") this.wake();
+      else document.addEventListener("DOMContentLoaded", () => this.wake(), { once: true });
+    }
+
+    wake() {
       if (this.area || this.closest(".empty-form")) return;
       this.area = this.querySelector("textarea");
       if (!this.area || this.area.disabled) return;
@@ -155,7 +161,7 @@
         onchange: (event) => { group.op = event.target.value; this.changed(false); },
       }, this.option("and", this.texts.all, group.op), this.option("or", this.texts.any, group.op));
       const head = make("div", { class: "hd-rule-head" }, this.negation(group), choice);
-      if (parent) head.append(this.small("delete", this.texts.remove, () => this.remove(group, parent)));
+      if (parent) head.append(this.small("delete", this.texts.remove, () => this.removeItem(group, parent)));
       const items = make("div", { class: "hd-rule-items" }, ...group.items.map((each) => this.row(each, group)));
       if (!group.items.length && !parent) items.append(make("p", { class: "hd-quiet" }, this.texts.everybody));
       const add = make("div", { class: "hd-rule-add" },
@@ -180,9 +186,9 @@
       } else if (item.kind === "cohort") {
         row.append(this.negation(item), make("span", {}, this.texts.in_cohort), this.cohorts(item));
       } else {
-        row.append(this.negation(item), this.attributes(item), this.operators(item), this.operand(item));
+        row.append(this.negation(item), this.attributeSelect(item), this.operators(item), this.operand(item));
       }
-      row.append(this.small("delete", this.texts.remove, () => this.remove(item, parent)));
+      row.append(this.small("delete", this.texts.remove, () => this.removeItem(item, parent)));
       this.rows.set(item, row);
       return row;
     }
@@ -195,7 +201,7 @@
         }), this.texts.not);
     }
 
-    attributes(item) {
+    attributeSelect(item) {
       const known = this.byName[item.attribute];
       const options = this.words.attributes.map((each) => this.option(each.name, each.label, item.attribute));
       if (!known) options.unshift(this.option(item.attribute, item.attribute, item.attribute));
@@ -359,7 +365,7 @@
       if (control) control.focus();
     }
 
-    remove(item, parent) {
+    removeItem(item, parent) {
       parent.items.splice(parent.items.indexOf(item), 1);
       this.changed();
       const near = this.rows.get(parent);

@@ -8,6 +8,7 @@ import pytest
 from django.contrib import admin
 from django.contrib.admin import ModelAdmin
 from django.db import connection
+from django.http import HttpRequest
 from django.test import Client
 from django.test.utils import CaptureQueriesContext
 from django.urls import reverse
@@ -36,25 +37,29 @@ def models() -> Iterator[ModelAdmin]:  # type: ignore[type-arg]
     yield from admin.site._registry.values()
 
 
-NAMES = sorted(f"{each.opts.app_label}_{each.opts.model_name}" for each in models())
-
-
 @pytest.mark.parametrize("language", ["zh-hans", "en"])
-@pytest.mark.parametrize("name", NAMES)
-def test_every_list_form_and_row_opens(operator: Client, name: str, language: str) -> None:
-    page = next(each for each in models() if f"{each.opts.app_label}_{each.opts.model_name}" == name)
-    headers = {"accept-language": language}
-    urls = [reverse(f"admin:{name}_changelist"), reverse(f"admin:{name}_changelist") + "?q=a"]
-    added = operator.get(reverse(f"admin:{name}_add"), headers=headers)
-    assert added.status_code in (200, 403)
-    row = page.model._default_manager.first()
-    if row is not None:
-        urls.append(reverse(f"admin:{name}_change", args=(row.pk,)))
-    for url in urls:
-        with CaptureQueriesContext(connection) as queries:
-            answer = operator.get(url, headers=headers)
-        assert answer.status_code == 200, url
-        assert len(queries) <= MOST_QUERIES, f"{url}: {len(queries)} queries"
+def test_every_list_form_and_row_opens(operator: Client, language: str) -> None:
+    faults = []
+    for page in models():
+        name = f"{page.opts.app_label}_{page.opts.model_name}"
+        urls = [reverse(f"admin:{name}_changelist"), reverse(f"admin:{name}_changelist") + "?q=a"]
+        if page.has_add_permission(_request_of(operator)):
+            urls.append(reverse(f"admin:{name}_add"))
+        row = page.model._default_manager.first()
+        if row is not None:
+            urls.append(reverse(f"admin:{name}_change", args=(row.pk,)))
+        for url in urls:
+            with CaptureQueriesContext(connection) as queries:
+                answer = operator.get(url, headers={"accept-language": language})
+            if answer.status_code != 200 or len(queries) > MOST_QUERIES:
+                faults.append(f"{url}: {answer.status_code}, {len(queries)} queries")
+    assert not faults, "\n".join(faults)
+
+
+def _request_of(client: Client) -> HttpRequest:
+    request = HttpRequest()
+    request.user = world.people()[0]
+    return request
 
 
 @pytest.mark.parametrize("language", ["zh-hans", "en"])

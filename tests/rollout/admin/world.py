@@ -10,7 +10,8 @@ import msgspec
 from django.contrib.auth.models import User
 from django.utils import timezone
 
-from cohorts.models import Cohort, DailyPayments, ImportJob, Profile, UserList
+from cohorts.models import Cohort, ImportJob, UserList
+from cohorts.services import ingest, profiles
 from huidu import promotion
 from rollout.models import (
     ComplianceItem,
@@ -37,7 +38,7 @@ from rollout.services import (
 )
 from rollout.services.audit import Actor
 
-PASSWORD = "a-long-test-password"  # noqa: S105
+PASSWORD = "a-long-test-password"
 WANG = Actor("wang", "wang")
 LI = Actor("li", "li")
 CITIES = ("440300", "310000", "410100", "540100")
@@ -72,29 +73,29 @@ def people() -> tuple[User, User]:
 def users(count: int = 200) -> None:
     """Users over four cities; every fifth pays 25 times a week, every tenth is staff."""
     now = timezone.now()
-    today = timezone.localdate()
-    Profile.objects.bulk_create(
-        Profile(
-            user_id=f"u{number:04}",
-            region=CITIES[number % 4],
-            staff=number % 10 == 0,
-            age=20 + number % 40,
-            consent=True,
-            student=False,
-            optout=False,
-            invited=True,
-            emulator=False,
-            scripted=False,
-            risk_score=10,
-            risk_scored_on=today,
-            updated_at=now,
-        )
-        for number in range(count)
+    profiles.ingest_profiles(
+        [
+            {
+                "user_id": f"u{number:04}",
+                "region": CITIES[number % 4],
+                "staff": number % 10 == 0,
+                "age": 20 + number % 40,
+                "consent": True,
+                "student": False,
+                "invited": True,
+                "risk_score": 10,
+            }
+            for number in range(count)
+        ],
+        now=now,
     )
-    DailyPayments.objects.bulk_create(
-        DailyPayments(user_id=f"u{number:04}", day=today, count=25 if number % 5 == 0 else 4)
+    payments = [
+        {"event_id": f"p{number}-{nth}", "user_id": f"u{number:04}", "paid_at": now.isoformat()}
         for number in range(count)
-    )
+        for nth in range(25 if number % 5 == 0 else 4)
+    ]
+    for begin in range(0, len(payments), 5_000):
+        ingest.ingest_payments(payments[begin : begin + 5_000], now=now)
 
 
 def build(users_count: int = 200) -> World:
@@ -309,9 +310,7 @@ def decide(stage: Stage) -> Decision:
     plan = promotion.Plan(
         stage=promotion.StageTimes(horizon_min=40_320, min_min=10_080),
         cells=(promotion.Cell(id="1", rho=0.5),),
-        metrics=(
-            promotion.Metric(name="complaints", kind=promotion.Kind.BINARY, margin_rel=0.05),
-        ),
+        metrics=(promotion.Metric(name="complaints", kind=promotion.Kind.BINARY, margin_rel=0.05),),
     )
     state, outcome = promotion.State(), None
     for look_number in range(3):
