@@ -124,7 +124,7 @@ def _step(step: Step, audience: str, language: str, words: Wording) -> dict[str,
     return {
         "kind": step.kind,
         "key": step.key,
-        "label": label or step.key or step.kind,
+        "label": label or _name(step, language),
         "dimension": step.dimension,
         "outcome": step.outcome,
         "why": step.why,
@@ -137,6 +137,11 @@ def _step(step: Step, audience: str, language: str, words: Wording) -> dict[str,
         "details": step.details,
         "version": step.version,
     }
+
+
+def _name(step: Step, language: str) -> str:
+    kind = wording.STEPS[step.kind].in_language(language)
+    return f"{kind} {step.key}".strip()
 
 
 def _need(need: Need, language: str, words: Wording) -> dict[str, Any]:

@@ -154,6 +154,22 @@ TOLD: Final[dict[str, Told]] = {
     ),
 }
 
+STEPS: Final[dict[str, Text]] = {
+    "kill": Text("紧急停止", "Kill switch"),
+    "identity": Text("用户标识", "Identity"),
+    "block_list": Text("阻止名单", "Block list"),
+    "enabled": Text("开关", "Enabled"),
+    "allow_list": Text("允许名单", "Allow list"),
+    "prerequisite": Text("前置开关", "Prerequisite"),
+    "exclusion": Text("互斥组", "Exclusion group"),
+    "gate": Text("准入条件", "Gate"),
+    "rollout": Text("发布", "Rollout"),
+    "stage": Text("阶段", "Stage"),
+    "tier": Text("分层", "Tier"),
+    "variant": Text("版本", "Variant"),
+}
+"""What the steps of a check are called."""
+
 _COMPLIANCE = Told(
     Text("根据监管要求暂不能为您开通。", "Regulations do not allow it for you now."),
     _NOTHING,

@@ -17,7 +17,7 @@ from rollout.api import serializers as shapes
 from rollout.api.authentication import actor_of, environment_of
 from rollout.api.base import Manage
 from rollout.models import ComplianceItem, Flag, Gate, RegionPolicy, Tier
-from rollout.services import cohort_edits, compliance, flags, payloads, region_policies
+from rollout.services import cohort_edits, compliance, flags, payloads
 
 
 class FlagViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
@@ -155,18 +155,11 @@ class RegionPolicyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Mana
         values = self.payload()
         if values.get("key") != key:
             raise serializers.ValidationError({"key": [f"expected {key} as in the address"]})
-        row = region_policies.save_region_policy(
-            environment_of(request),
-            key,
-            classes=values["classes"],
-            regions=values["regions"],
-            default=values["default"],
-            labels={name: values.get(name, "") for name in ("label_zh", "label_en")},
-            source=values.get("source", ""),
-            by=actor_of(request),
-            reason=self.reason(),
-        )
-        return Response(self.get_serializer(self.get_queryset().get(pk=row.pk)).data)
+        environment = environment_of(request)
+        answer = self.change("region_policy.save", 0, values | {"environment": environment})
+        if answer is not None:
+            return answer
+        return Response(self.get_serializer(self.get_queryset().get(key=key)).data)
 
 
 class CohortViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):

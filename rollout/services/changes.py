@@ -16,7 +16,16 @@ from django.utils import timezone
 
 from huidu.errors import InputError, StateError
 from rollout.models import ChangeRequest, Flag, Gate, Guard, Rollout, Stage, Tier
-from rollout.services import audit, cohort_edits, flags, gates, payloads, rollouts, stages
+from rollout.services import (
+    audit,
+    cohort_edits,
+    flags,
+    gates,
+    payloads,
+    region_policies,
+    rollouts,
+    stages,
+)
 from rollout.services.audit import Actor
 from rollout.services.changing import ApprovalNeededError
 
@@ -268,6 +277,24 @@ def _cohort_save(
     )
 
 
+def _region_policy_save(
+    target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
+) -> object:
+    """The whole policy as the management API shows it; its environment and key name it."""
+    return region_policies.save_region_policy(
+        payload["environment"],
+        payload["key"],
+        classes=payload["classes"],
+        regions=payload["regions"],
+        default=payload["default"],
+        labels={name: payload.get(name, "") for name in ("label_zh", "label_en")},
+        source=payload.get("source", ""),
+        by=by,
+        reason=reason,
+        approved_by=approved_by,
+    )
+
+
 def _get(model: type[Any], pk: Any) -> Any:
     row = model.objects.filter(pk=pk).first() if type(pk) is int and 0 < pk < 2**63 else None
     if row is None:
@@ -289,4 +316,5 @@ KINDS: Final[dict[str, Apply]] = {
     "guard.save": _guard_save,
     "guard.remove": _guard_remove,
     "cohort.save": _cohort_save,
+    "region_policy.save": _region_policy_save,
 }
