@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from django.db import connection, transaction
 from django.db.models import Max
@@ -246,7 +246,7 @@ def _happened(
 ) -> tuple[dict[str, type_of_growth], int]:
     by_key = {each.key: each for each in metrics}
     ends = epoch_ends(stage)
-    given = {
+    given: dict[str, Any] = {
         "environment": stage.rollout.flag.environment,
         "metrics": list(by_key),
         "stage": stage.pk,

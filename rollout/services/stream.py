@@ -101,7 +101,7 @@ def _is_lost(entry: str) -> bool:
     if not client.exists(names.EXPOSURES_STREAM):
         # Entries are trimmed, never the stream itself; a new one may number from any moment on.
         return True
-    told = cast(dict[str, Any], client.xinfo_stream(names.EXPOSURES_STREAM))
+    told = client.xinfo_stream(names.EXPOSURES_STREAM)
     return _order(told["last-generated-id"].decode()) < _order(entry)
 
 
