@@ -141,11 +141,8 @@ def every_user(
     today: datetime.date, registry: Mapping[str, model.Attribute]
 ) -> Iterator[model.User]:
     """All users with a profile, by user id, as the engine judges them on `today`."""
-    slots = {name: each.id for name, each in registry.items()}
     for user_ids in chunks_of_users():
-        for user_id, profile in records.profiles(user_ids, slots):
-            if profile is not None:
-                yield user(profile, user_id, today, registry)
+        yield from records.users(user_ids[0], user_ids[-1], today, registry)
 
 
 def chunks_of_users() -> Iterator[list[str]]:

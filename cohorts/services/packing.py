@@ -88,8 +88,14 @@ def drain_dirty(
 
 def _drain_lane(lane: int, size: int) -> int:
     """One batch of one lane; 0 when it is empty or another packer's."""
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute("SELECT pg_try_advisory_xact_lock(%s, %s)", [LOCK_CLASS, lane])
+    with transaction.atomic(durable=True), connection.cursor() as cursor:
+        # A crash that forgets this commit only packs some users once more: it need not wait for
+        # the disk. Durable: this must never loosen a caller's own transaction.
+        cursor.execute(
+            "SELECT pg_try_advisory_xact_lock(%s, %s),"
+            " set_config('synchronous_commit', 'off', true)",
+            [LOCK_CLASS, lane],
+        )
         if not cursor.fetchall()[0][0]:
             return 0
         cursor.execute(

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from cohorts import selectors
-from cohorts.models import Attribute, Profile, ProfileHistory
-from cohorts.services import packing
+from cohorts import mappers, selectors
+from cohorts.models import Attribute, Profile, ProfileHistory, UserList
+from cohorts.services import admissions, lists, packing
 from cohorts.services.ingest import ingest_payments, ingest_profiles
 from tests.cohorts.conftest import NOW, TODAY
 
@@ -176,3 +176,24 @@ def test_weekly_payments_of_any_moment():
     assert selectors.counts_on(TODAY)["u1"] == selectors.Counts(3, 5)
     past = selectors.profile_at("u1", at - HOUR)
     assert past.attributes == {"weekly_payments": 2, "monthly_payments": 4}
+
+
+def test_a_scan_over_everybody_says_the_same_as_reading_each(packed):
+    Attribute.objects.create(name="tags", type="strings")
+    number = UserList.objects.create(key="watched", kind="audience").number
+    send(ALL, {"user_id": "u2", "tags": ["beta"]}, {"user_id": "u3", "assets_cny": 0.1})
+    days = ["2026-05-20", "2026-05-14", "2026-05-13", "2026-04-21", "2026-04-20", "2026-05-21"]
+    ingest_payments(
+        [
+            {"event_id": f"e{i}", "user_id": f"u{i % 2 + 3}", "paid_at": f"{day}T11:00:00+08:00"}
+            for i, day in enumerate(days)
+        ],
+        NOW,
+    )
+    admissions.admit(5, ["u1"], now=NOW)
+    lists.add_members(number, ["u2"])
+    packing.drain_dirty()
+    everybody = list(selectors.every_user(TODAY, mappers.registry()))
+    assert [each.key for each in everybody] == ["u1", "u2", "u3", "u4"]
+    for each in everybody:
+        assert each == selectors.held_users([each.key], NOW)[each.key] == packed(each.key)
