@@ -27,8 +27,6 @@ logger = logging.getLogger("huidu.edge")
 POLL_SECONDS: Final = 5.0
 REFRESH_SECONDS: Final = 5.0
 FIRST_REFRESH_SECONDS: Final = 1.0
-INLINE_BYTES: Final = 20_000
-"""A snapshot up to this size is compiled in a few milliseconds; longer ones go to a thread."""
 
 
 class Feed:
@@ -140,10 +138,8 @@ class Feed:
             return  # said once
         try:
             version = snapshot.version_of(data)
-            if len(data) > INLINE_BYTES:
-                world = await asyncio.to_thread(self._make_world, data, version)
-            else:
-                world = self._make_world(data, version)
+            # In a thread: the checks of the present world go on meanwhile.
+            world = await asyncio.to_thread(self._make_world, data, version)
         except (HuiduError, msgspec.MsgspecError, ValueError) as error:
             self._refuse("snapshot", data, error)
             return
@@ -200,7 +196,8 @@ class Feed:
 
     async def _read_kept(self) -> None:
         keys, data = self._keep.read("access"), self._keep.read("snapshot")
-        if keys is not None:
+        # What Redis said, if it said anything, is newer than what was kept.
+        if keys is not None and self.state.access_sequence < 0:
             await self._take_access(keys, keep=False)
         if data is not None and self.state.world is None:
             await self._take_snapshot(data, keep=False)

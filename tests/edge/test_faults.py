@@ -181,6 +181,20 @@ def test_a_start_without_redis_serves_what_was_kept(own_store: Store) -> None:
         again.stop()
 
 
+def test_what_was_kept_does_not_bring_a_revoked_key_back(own_store: Store) -> None:
+    first = Running(own_store)
+    wait_for(lambda: len(list((own_store.home / "edge").glob("production.*"))) == 2)
+    first.stop()
+    own_store.admit([KeyKind.SERVER])
+    own_store.client.delete(names.snapshot("production"))  # so that the kept one has to do
+    again = Running(own_store)
+    try:
+        assert again.check("weilidai", "ada", key=SERVER).json["value"] is True
+        assert again.check("weilidai", "ada", key=CLIENT).status == 401
+    finally:
+        again.stop()
+
+
 def test_a_first_start_without_redis_says_that_it_is_not_ready(own_store: Store) -> None:
     own_store.server.stop()
     running = Running(own_store)
