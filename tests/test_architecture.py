@@ -29,7 +29,8 @@ MAY_NOT_IMPORT = {
     "rollout/api": {"rollout.tasks", "rollout.admin"},
     "local": {"edge"},
 }
-MOST_LINES = 400
+MOST_LINES = {"tests": 650, "bench": 500}
+"""Elsewhere 400; a table of cases or one benchmark may be longer."""
 OURS = ("huidu", "edge", "cohorts", "rollout", "config", "local")
 
 
@@ -81,7 +82,7 @@ def test_a_file_holds_one_idea(folder: str) -> None:
     long = {
         str(path.relative_to(ROOT)): lines
         for path in files_of(folder)
-        if (lines := len(path.read_text().splitlines())) > MOST_LINES
+        if (lines := len(path.read_text().splitlines())) > MOST_LINES.get(folder, 400)
     }
     assert not long
 
