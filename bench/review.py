@@ -61,11 +61,9 @@ def main() -> None:
     from local.servers import Postgres, Redis, socket_folder
 
     sockets = socket_folder(home)
-    servers = [
-        Postgres(home / "postgres", sockets, for_tests=False),
-        Redis(home / "redis", sockets),
-    ]
-    for server in servers:
+    postgres = Postgres(home / "postgres", sockets)
+    redis = Redis(home / "redis", sockets)
+    for server in (postgres, redis):
         server.start()
     try:
         os.environ["HUIDU_HOME"] = str(home)

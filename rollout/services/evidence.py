@@ -281,6 +281,8 @@ def _happened(
 
 def epoch_ends(stage: Stage) -> dict[int, datetime]:
     """When each epoch but the last one ended: from then on controls may be shown the product."""
+    if stage.epoch == 0:
+        return {}
     starts = [at for _, at in shares_of(stage.rollout.slot, stage.key)]
     return {epoch: starts[epoch + 1] for epoch in range(len(starts) - 1)}
 

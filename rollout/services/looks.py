@@ -205,8 +205,10 @@ def _cell(stratum: int, epoch: int, chance_ppb: int) -> contract.Cell:
 def _expected_cells(stage: Stage) -> list[contract.Cell]:
     """Cells to begin with, before anybody came: one per weight class of the stage."""
     weights = {1, *(int(each["weight"]) for each in stage.weights)}
-    shares = [share for share, _ in shares_of(stage.rollout.slot, stage.key)]
-    threshold = shares[0] if shares else int(stage.threshold or 0)
+    threshold = int(stage.threshold or 0)
+    if stage.epoch > 0:
+        shares = [share for share, _ in shares_of(stage.rollout.slot, stage.key)]
+        threshold = shares[0] if shares else threshold
     return [_cell(each, 0, plain_chance_ppb(threshold, each)) for each in sorted(weights)]
 
 

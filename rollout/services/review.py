@@ -48,9 +48,6 @@ def review_stage(stage_id: int, *, now: datetime) -> Reviewed | None:
     Raises:
         Nothing that a sick stage causes by its evidence: that is a recorded hold.
     """
-    unfinished = _unfinished_rollback(stage_id)
-    if unfinished is not None:
-        return Reviewed(unfinished, act(unfinished.pk))
     decision = _decide(stage_id, now)
     if decision is None:
         return None
@@ -65,9 +62,13 @@ def roll_up_and_review(
 ) -> Reviewed | None:
     """Bring the cells up to date first, if a look is due at all."""
     stage = _running(stage_id).first()
-    if stage is None or not _is_due(stage, now):
+    if stage is None:
         return None
-    evidence.roll_up(stage, now=now, up_to=up_to)
+    last = _last(stage)
+    if not _is_cut_short(last, stage):
+        if not _is_due(last, look_number(stage, now)):
+            return None
+        evidence.roll_up(stage, now=now, up_to=up_to)
     return review_stage(stage_id, now=now)
 
 
@@ -112,13 +113,14 @@ def _running(stage_id: int) -> Any:
     ).select_related("rollout__flag")
 
 
-def _unfinished_rollback(stage_id: int) -> Decision | None:
-    """A proven harm whose rollback was cut short. Harm does not wait for the next look."""
-    last = Decision.objects.filter(stage=stage_id).order_by("-look").first()
-    if last is None or last.decision != Verdict.ROLL_BACK or last.acted:
-        return None
-    stage = _running(stage_id).first()
-    return last if stage is not None and not stage.rollout.dry_run else None
+def _last(stage: Stage) -> Decision | None:
+    return Decision.objects.filter(stage=stage).order_by("-look").first()
+
+
+def _is_cut_short(last: Decision | None, stage: Stage) -> bool:
+    """Whether harm was proven and the rollback not carried out: that waits for no other look."""
+    rollback = last is not None and last.decision == Verdict.ROLL_BACK and not last.acted
+    return rollback and not stage.rollout.dry_run
 
 
 def look_number(stage: Stage, now: datetime) -> int:
@@ -126,24 +128,22 @@ def look_number(stage: Stage, now: datetime) -> int:
     return math.floor(looks.minute(stage, now) / stage.look_minutes)
 
 
-def _is_due(stage: Stage, now: datetime) -> bool:
-    last = Decision.objects.filter(stage=stage).order_by("-look").first()
-    if last is not None and last.decision == Verdict.ROLL_BACK and not last.acted:
-        return True
+def _is_due(last: Decision | None, k: int) -> bool:
     # A clock that was set back finds a look with a later number, and waits until it is past it.
-    return look_number(stage, now) > (last.look if last else -1)
+    return k > (last.look if last is not None else -1)
 
 
 def _decide(stage_id: int, now: datetime) -> Decision | None:
+    """The decision that is due, or the one still to be carried out."""
     with transaction.atomic():
         stage = _running(stage_id).select_for_update(of=("self",), skip_locked=True).first()
         if stage is None:
             return None
-        last = Decision.objects.filter(stage=stage).order_by("-look").first()
+        last = _last(stage)
+        if _is_cut_short(last, stage):
+            return last
         k = look_number(stage, now)
-        if k < 0 or (last is not None and k <= last.look):
-            return None
-        return _write(stage, last, k, now)
+        return _write(stage, last, k, now) if _is_due(last, k) else None
 
 
 def _write(stage: Stage, last: Decision | None, k: int, now: datetime) -> Decision:

@@ -27,7 +27,8 @@ from rollout.services import simulation
 from rollout.services.sim_client import Installation
 
 STEP_SECONDS: Final = 1.5
-WITHOUT_DECISION_SECONDS: Final = 25.0
+WITHOUT_DECISION_SECONDS: Final = 60.0
+"""A draw over many users takes the worker a while; on a busy machine a good while."""
 ASKED_AGAIN: Final = 25
 
 END: Final = (Rollout.Status.COMPLETED, Rollout.Status.ROLLED_BACK)
@@ -76,8 +77,9 @@ class Journey:
             raise CommandError(f"expected the key of a flag, got {options['flag'][:64]!r}")
         self.flag = flag
         self.fates = simulation.Fates(options["seed"], harmful=self.harmful)
-        self.last_look = -1
+        self.last_decision = 0
         self.sent = 0
+        self.asked = self.unlike = 0
         self.shown: list[str] = []
 
     def say(self, text: str) -> None:
@@ -135,7 +137,6 @@ class Journey:
         drawn = "" if stage.drawn is None else f", {stage.drawn:,} of {stage.population:,} drawn"
         share = stage.share_ppm / 10_000
         self.say(f"\n== stage {stage.key} ({label}): {share:g} % of its audience{drawn}")
-        self.last_look = -1
 
     def live(self, stage: Stage, users: Iterator[str]) -> None:
         """A part of the users meets the flag, and what happens to them is reported."""
@@ -144,11 +145,15 @@ class Journey:
         if part:
             self.installation.send([_exposure(stage, each, moment.isoformat()) for each in part])
             self.sent += len(part)
-        rows = Exposure.objects.filter(stage=stage, user_id__in=part)
-        enrolled = list(rows.values_list("user_id", "arm", "stratum"))
+        # The worker may have moved on meanwhile: each user lives in the stage that enrolled him.
+        rows = Exposure.objects.filter(
+            rollout=self.rollout, user_id__in=part, first_at=moment
+        ).select_related("stage")
+        enrolled = [(row.user_id, row.arm) for row in rows]
         events: list[dict[str, Any]] = []
-        for user, arm, weight in enrolled:
-            events += self.fates.of(user, stage, arm == Arm.TREATED, weight, moment)
+        for row in rows:
+            treated = row.arm == Arm.TREATED
+            events += self.fates.of(row.user_id, row.stage, treated, row.stratum, moment)
         events += [
             {
                 "event_id": f"sim-{stage.pk}-{metric}-{moment.timestamp()}",
@@ -159,15 +164,21 @@ class Journey:
             for metric in simulation.NEEDED
         ]
         self.installation.send(events)
-        self.check(stage, enrolled)
+        self.check(enrolled)
 
-    def check(self, stage: Stage, enrolled: list[tuple[str, str, int]]) -> None:
+    def check(self, enrolled: list[tuple[str, str]]) -> None:
         """Ask about some of them over HTTP, by both ways there are."""
-        for i, (user, arm, _) in enumerate(enrolled[: self.options["checks_per_step"]]):
+        # Half of them treated, so that somebody who was shown it can be asked again.
+        few = self.options["checks_per_step"] // 2
+        asked = [each for each in enrolled if each[1] == Arm.TREATED][:few]
+        asked += [each for each in enrolled if each[1] == Arm.CONTROL][:few]
+        for i, (user, arm) in enumerate(asked):
             if i % 2:
                 visible = self.installation.visible(self.flag.key, user)["visible"]
             else:
                 visible = self.installation.evaluate(self.flag.key, user)["value"] is True
+            self.asked += 1
+            self.unlike += visible != (arm == Arm.TREATED)
             if visible and arm == Arm.TREATED:
                 self.shown.append(user)
 
@@ -175,25 +186,15 @@ class Journey:
         """Tell the newest decision, with what the guards read."""
         rows = Decision.objects.filter(stage__rollout=self.rollout).select_related("stage")
         last = rows.order_by("-pk").first()
-        if last is None or (last.stage_id, last.look) == (self.last_look, self.last_look):
-            last = None
-        if last is None:
-            if time.monotonic() - self.last_news > WITHOUT_DECISION_SECONDS:
-                raise CommandError(
-                    f"no decision for {WITHOUT_DECISION_SECONDS:g} seconds: is the worker running? "
-                    "See its log in the installation's logs folder"
-                )
-            return
-        if last.pk == self.last_look:
-            if time.monotonic() - self.last_news > WITHOUT_DECISION_SECONDS:
-                raise CommandError(
-                    f"no decision for {WITHOUT_DECISION_SECONDS:g} seconds: is the worker running? "
-                    "See its log in the installation's logs folder"
-                )
-            return
-        self.last_look = last.pk
-        self.last_news = time.monotonic()
-        self.say(_line(last, time.monotonic() - self.began))
+        if last is not None and last.pk != self.last_decision:
+            self.last_decision = last.pk
+            self.last_news = time.monotonic()
+            self.say(_line(last, time.monotonic() - self.began))
+        elif time.monotonic() - self.last_news > WITHOUT_DECISION_SECONDS:
+            raise CommandError(
+                f"no decision for {WITHOUT_DECISION_SECONDS:g} seconds: is the worker running? "
+                "See its log in the installation's logs folder"
+            )
 
     def conclude(self) -> None:
         """Ask again, say what came out, and fail when it is not what should have."""
@@ -207,6 +208,7 @@ class Journey:
             self.say(f"why:      {final.code}: {final.text}")
             self.say(f"decision: {self.installation.url}/admin/rollout/decision/{final.pk}/change/")
             self.say(f"replay:   manage.py replay_decision {final.pk}")
+        self.say(f"checks:   {self.asked:,} asked over HTTP, {self.unlike} unlike the arm recorded")
         rolled_back = self.rollout.status == Rollout.Status.ROLLED_BACK
         wrong = self.ask_again(expect_visible=not rolled_back)
         asked = len(set(self.shown[-ASKED_AGAIN:]))
