@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins
 from rest_framework.decorators import action
@@ -85,6 +86,13 @@ class AuditViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
     filterset_fields: ClassVar = ["actor", "action", "target", "environment"]
     search_fields: ClassVar = ["actor", "action", "target", "reason"]
     ordering_fields: ClassVar = ["sequence", "at"]
+
+    def get_queryset(self) -> QuerySet[AuditEntry]:
+        """This environment's entries, and those that concern all."""
+        rows = super().get_queryset()
+        if getattr(self, "swagger_fake_view", False):
+            return rows
+        return rows.filter(environment__in=[environment_of(self.request), "all"])
 
     @extend_schema(request=None, responses={200: dict})
     @action(detail=False, methods=["get"])

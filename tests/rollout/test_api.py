@@ -87,6 +87,8 @@ def test_a_key_sees_its_own_environment_only(flag: Flag):
     staging = key_of("admin", "staging")
     assert staging.get(f"{MANAGE}/flags").json()["count"] == 0
     assert staging.get(f"{MANAGE}/flags/weilidai").status_code == 404
+    told = staging.get(f"{MANAGE}/audit").json()["results"]
+    assert {each["environment"] for each in told} == {"staging"}
     assert staging.send(f"{MANAGE}/flags/weilidai/kill", {"reason": "x"}).status_code == 404
 
 

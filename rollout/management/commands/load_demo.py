@@ -8,14 +8,14 @@ from typing import Any
 
 from django.core.management.base import BaseCommand
 
-from rollout.services import demo
+from rollout.services import demo, demo_users
 
 
 class Command(BaseCommand):
     help = "Load the sample deployment (idempotent). All figures are made up."
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("--users", type=int, default=demo.demo_users.USERS)
+        parser.add_argument("--users", type=int, default=demo_users.USERS)
 
     def handle(self, *args: Any, users: int, **options: Any) -> None:
         began = time.perf_counter()
