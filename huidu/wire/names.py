@@ -19,7 +19,7 @@ ACCESS: Final = "huidu:access"
 PROFILE_META: Final = "huidu:profiles"
 """Hash: ``buckets`` (number of profile hashes), ``built_at``. Absent: profiles must be rebuilt."""
 
-STREAM_SECRET: Final = "huidu:stream_secret"
+STREAM_SECRET: Final = "huidu:stream_secret"  # noqa: S105 - the name of a key, not a secret
 """String: random text that signs the event stream's tokens; made once by the first edge process."""
 
 
