@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any
 
-from django.utils import formats
 from django.utils.translation import get_language, gettext, pgettext, pgettext_lazy
 
 from cohorts import models
@@ -196,8 +195,7 @@ class _Speaker:
         if isinstance(value, bool):
             return gettext("yes") if value else gettext("no")
         if isinstance(value, (int, float)):
-            told = formats.number_format(value, use_l10n=True, force_grouping=True)
-            return f"{told} {word.unit}".strip()
+            return f"{value:,} {word.unit}".strip()
         return str(value)
 
 

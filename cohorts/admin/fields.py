@@ -48,6 +48,14 @@ class UnitInput(UnfoldAdminTextInputWidget):  # type: ignore[misc]
         return context
 
 
+def changed(field: forms.Field, initial: Any, data: Any) -> bool:
+    """Whether what was typed means something else than what is stored."""
+    try:
+        return bool(field.to_python(data) != initial)
+    except forms.ValidationError:
+        return True
+
+
 class PercentField(forms.Field):
     """Shows and takes percent, 0 to 100 with up to four decimals; its value is parts per million.
 
@@ -69,6 +77,8 @@ class PercentField(forms.Field):
     def to_python(self, value: Any) -> int | None:
         if value in self.empty_values:
             return None
+        if self.disabled and isinstance(value, int):
+            return value  # not typed: the stored parts per million themselves
         try:
             ppm = Decimal(str(value).strip().rstrip("%")) * (PPM // 100)
         except InvalidOperation as error:
@@ -80,7 +90,7 @@ class PercentField(forms.Field):
         return int(ppm)
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        return super().has_changed(self.prepare_value(initial), data)
+        return not self.disabled and changed(self, initial, data)
 
 
 class DaysField(forms.Field):
@@ -98,6 +108,8 @@ class DaysField(forms.Field):
     def to_python(self, value: Any) -> timedelta | None:
         if value in self.empty_values:
             return None
+        if isinstance(value, timedelta):
+            return value
         try:
             days = float(str(value))
             if not 0 <= days <= 36_500:
@@ -108,7 +120,7 @@ class DaysField(forms.Field):
         return timedelta(seconds=round(days * 86_400))
 
     def has_changed(self, initial: Any, data: Any) -> bool:
-        return super().has_changed(self.prepare_value(initial), data)
+        return not self.disabled and changed(self, initial, data)
 
 
 class PrettyJson(forms.JSONField):
@@ -121,7 +133,7 @@ class PrettyJson(forms.JSONField):
     def prepare_value(self, value: Any) -> Any:
         if isinstance(value, forms.fields.InvalidJSONInput):  # type: ignore[attr-defined]
             return value
-        return json.dumps(value, ensure_ascii=False, indent=2)
+        return "" if value is None else json.dumps(value, ensure_ascii=False, indent=2)
 
 
 class LinesField(forms.Field):

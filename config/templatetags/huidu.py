@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any
 
 from django import template
 from django.utils import timezone
@@ -47,6 +46,6 @@ def ago(at: datetime | None) -> str:
 
 
 @register.filter
-def item(values: Any, key: Any) -> Any:
-    """``values|item:key``: a mapping's value, or nothing."""
-    return values.get(key) if hasattr(values, "get") else None
+def number(value: int | None) -> str:
+    """``9588|number`` is ``9,588``; a dash for none."""
+    return "—" if value is None else f"{value:,}"

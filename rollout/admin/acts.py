@@ -123,7 +123,7 @@ class ActsMixin:
         )
         if request.method == "POST" and form.is_valid():
             try:
-                return self._do(request, step, row, form.cleaned_data, back)
+                return self._take_step(request, step, row, form.cleaned_data, back)
             except HuiduError as fault:
                 name = fault.path if fault.path in form.fields else None
                 form.add_error(name, faults.in_words(fault))
@@ -145,7 +145,7 @@ class ActsMixin:
             },
         )
 
-    def _do(
+    def _take_step(
         self,
         request: HttpRequest,
         step: Act,

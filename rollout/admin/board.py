@@ -125,7 +125,14 @@ def flag_views(
         ).order_by("key")
     )
     told = {row.pk: rollout_to_tell(row.rollouts.all()) for row in rows}
-    return _views(rows, told)
+    return sorted(_views(rows, told), key=_busiest_first)
+
+
+def _busiest_first(view: FlagView) -> tuple[int, str]:
+    """What users see now comes first, then what is planned."""
+    status = view.rollout.status if view.rollout else ""
+    rank = 0 if status in Rollout.IN_EFFECT else 1 if status else 2
+    return rank, view.flag.key
 
 
 def rollout_view(rollout: Rollout) -> FlagView:

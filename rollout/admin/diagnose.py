@@ -14,6 +14,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
+from django.utils.text import capfirst
 from django.utils.translation import get_language, gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import (
@@ -88,6 +89,8 @@ class DiagnoseForm(forms.Form):
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        for each in self.fields.values():
+            each.label = capfirst(str(each.label or ""))
         flags = Flag.objects.filter(archived_at=None, environment=board.environment())
         field = self.fields["flag"]
         assert isinstance(field, forms.ModelChoiceField)

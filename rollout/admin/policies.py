@@ -31,7 +31,7 @@ class RegionPolicyForm(ServiceForm):
     classes = ClassesField(
         label=_("classes"),
         help_text=_(
-            "One a line: key, ceiling in percent, Chinese name, English name, payload as JSON. "
+            "One a line: key | ceiling in percent | Chinese name | English name | payload as JSON. "
             "A ceiling of 0 closes a region; 82 shows the product to at most 82 % of its users."
         ),
     )

@@ -43,13 +43,13 @@ class LineField(forms.Field):
 
 
 class ClassesField(LineField):
-    """``key, ceiling %, Chinese name, English name, payload``; the value is a list of objects."""
+    """``key | ceiling % | Chinese name | English name | payload``; a list of objects."""
 
     def prepare_value(self, value: Any) -> Any:
         if not isinstance(value, list):
             return value
         return "\n".join(
-            ", ".join(
+            " | ".join(
                 [
                     each["key"],
                     percent_of(each.get("ceiling_ppm")) + "%",
@@ -68,7 +68,8 @@ class ClassesField(LineField):
         return found
 
     def entry(self, line: str) -> dict[str, Any]:
-        parts = [part.strip() for part in line.replace("，", ",").split(",", 4)]
+        # Names hold commas, payloads may hold bars: only the first four bars separate.
+        parts = [part.strip() for part in line.replace("｜", "|").split("|", 4)]
         if len(parts) < 2:
             raise forms.ValidationError(_("Expected at least a key and a ceiling in percent."))
         parts += [""] * (5 - len(parts))

@@ -50,13 +50,13 @@ class RequestsMixin:
         payload = self.payload(form, row)
         if row is not None and not payload:
             return
-        filed = self._do(request, form, row, payload, by)
+        filed = self._do_or_file(request, form, row, payload, by)
         if filed is not None:
             request.huidu_filed = filed  # type: ignore[attr-defined]
             return
         self._take(obj, row if row is not None else self.made(form))
 
-    def _do(
+    def _do_or_file(
         self, request: HttpRequest, form: Any, row: Any, payload: dict[str, Any], by: Actor
     ) -> ChangeRequest | None:
         try:

@@ -86,6 +86,11 @@ class StageForm(ServiceForm):
                 self.initial[name] = round(share * 1_000_000)
         if "planned_at" in self.fields:
             self.fields["planned_at"].required = False
+        if self.instance.pk and self.instance.status != Stage.Status.PENDING:
+            # What its users were drawn by, and the plan of its evidence, are shown but fixed.
+            for name in stages.FIXED_ONCE_ENTERED | stages.FIXED_WHILE_EVIDENCE_COUNTS:
+                if name in self.fields:
+                    self.fields[name].disabled = True
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
@@ -225,8 +230,33 @@ class StageAdmin(RequestsMixin, ActsMixin, ServiceAdmin):
     def status_badge(self, row: Stage) -> SafeString:
         return badge(row.get_status_display(), STATUS_KIND.get(Stage.Status(row.status), ""))
 
-    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
-        return ("rollout",) if obj else ()
+    def get_readonly_fields(self, request: HttpRequest, obj: Any = None) -> Any:
+        if obj is None:
+            return ()
+        return ("rollout",) if obj.status == Stage.Status.PENDING else ("rollout", "likelier")
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """An entered stage tells its weights in words; nobody edits them any more."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is None or obj.status == Stage.Status.PENDING:
+            return fieldsets
+        return [
+            (
+                name,
+                {
+                    **options,
+                    "fields": tuple(
+                        "likelier" if each == "weights" else each for each in options["fields"]
+                    ),
+                },
+            )
+            for name, options in fieldsets
+        ]
+
+    @display(description=_("weights"))
+    def likelier(self, row: Stage) -> str:
+        told = board.weights_in_words(row.weights, Vocabulary.load())
+        return "; ".join(told) or gettext("all alike")
 
     def has_delete_permission(self, request: HttpRequest, obj: Any = None) -> bool:
         fits = obj is None or (
