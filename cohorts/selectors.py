@@ -12,10 +12,9 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Sum
 
-from cohorts import mappers
+from cohorts import mappers, records
+from cohorts.columns import RISK_DAY
 from cohorts.models import Admission, DailyPayments, PaymentEvent, ProfileHistory, UserListMember
-from cohorts.services import records
-from cohorts.services.facts import RISK_DAY
 from huidu import model
 from huidu.risk import risk_now
 from huidu.wire.profile import MONTH_DAYS, WEEK_DAYS, user

@@ -32,7 +32,8 @@ PAYMENTS: Final[dict[str, Any]] = {
                             "example": "2026-05-20T10:00:00+08:00",
                         },
                         "amount_cny": {
-                            "type": ["number", "string", "null"],
+                            "oneOf": [{"type": "number"}, {"type": "string"}],
+                            "nullable": True,
                             "description": "0 or more; rounded to fen.",
                             "example": 12.5,
                         },

@@ -11,40 +11,17 @@ from collections.abc import Callable, Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, Final
 
+from cohorts.columns import COLUMNS, RISK_DAY
 from cohorts.models.profiles import FIRST_DAY, LAST_DAY
 from cohorts.services.items import MAX_AMOUNT, id_fault
 from huidu.engine.constants import expected, shown
 from huidu.engine.values import known_value
 from huidu.model import Attribute, AttributeSource, AttributeType
 
-RISK_DAY: Final = "risk_scored_on"
 COMPUTED: Final = frozenset({"weekly_payments", "monthly_payments"})
 MAX_TEXT: Final = 1_000
 MAX_TEXTS: Final = 100
 MAX_WHOLE: Final = 2**31 - 1
-
-COLUMNS: Final = {
-    "region": "text",
-    "staff": "bool",
-    "friends": "whole",
-    "assets_cny": "money",
-    "yearly_spend_cny": "money",
-    "risk_score": "score",
-    RISK_DAY: "day",
-    "registered_at": "day",
-    "age": "whole",
-    "student": "bool",
-    "consent": "bool",
-    "invited": "bool",
-    "holds_fenfu": "bool",
-    "applied_fenfu_at": "day",
-    "emulator": "bool",
-    "wifi_risk": "score",
-    "scripted": "bool",
-    "outstanding_balance_cny": "money",
-    "optout": "bool",
-}
-"""Facts with a column of their own, and what the column holds."""
 
 _RISK_DAY: Final = Attribute(id=0, name=RISK_DAY, type=AttributeType.DATE)
 _FEN: Final = Decimal("0.01")

@@ -15,8 +15,9 @@ from typing import Final
 import redis
 from django.db import DatabaseError, connection, transaction
 
+from cohorts import records
 from cohorts.models import Attribute
-from cohorts.services import records, store
+from cohorts.services import store
 from cohorts.services.outbox import LANES
 from huidu.errors import ProfileError
 from huidu.wire.profile import encode

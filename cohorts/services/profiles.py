@@ -12,12 +12,13 @@ from django.conf import settings
 from django.db import connection, transaction
 
 from cohorts import mappers
+from cohorts.columns import COLUMNS
 from cohorts.services import facts, packing
 from cohorts.services.items import MAX_ITEMS, IngestResult, Rejected
 from cohorts.services.outbox import mark_dirty
 from huidu.errors import InputError
 
-_NAMES: Final = tuple(facts.COLUMNS)
+_NAMES: Final = tuple(COLUMNS)
 _COLUMNS: Final = ", ".join(_NAMES)
 
 _MAKE: Final = """

@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from django.urls import resolve, reverse
+from drf_spectacular.generators import SchemaGenerator
+from drf_spectacular.validation import validate_schema
 from rest_framework.authentication import BaseAuthentication
 from rest_framework.test import APIRequestFactory
 
@@ -169,3 +171,39 @@ def test_the_addresses_are_the_documented_ones():
 def test_only_keys_of_the_right_kind_may_ask():
     assert PaymentsView.required_kind == ProfilesView.required_kind == KeyKind.INGEST
     assert ProfileView.required_kind == KeyKind.ADMIN
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        pytest.param(b"9" * 100_000, id="100,000 digits"),
+        pytest.param(b"1e99999", id="far beyond a float"),
+        pytest.param(b"[" * 300 + b"]" * 300, id="300 levels"),
+        pytest.param(b'{"a":' * 300 + b"1" + b"}" * 300, id="300 objects"),
+        pytest.param(b'"' + b"x" * 1_000_000 + b'"', id="a long text"),
+        pytest.param(b"-0.0", id="minus zero"),
+    ],
+)
+def test_monstrous_values_are_a_fault_of_their_item_or_of_the_request(value: bytes):
+    body = b'{"profiles":[{"user_id":"u1","region":' + value + b'},{"user_id":"u2"}]}'
+    status, answer = call(ProfilesView, body)
+    assert (status == 200 and answer["accepted"] == 1) or status == 400
+    body = (
+        b'{"payments":[{"event_id":"e","user_id":"u","paid_at":"2026-05-20T10:00:00Z","amount_cny":'
+    )
+    status, answer = call(PaymentsView, body + value + b"}]}")
+    assert status in (200, 400)
+    assert Profile.objects.filter(region__isnull=False).count() == 0
+
+
+def test_the_description_of_the_api_is_valid_openapi():
+    schema = SchemaGenerator(urlconf="cohorts.api.urls").get_schema(request=None, public=True)
+    validate_schema(schema)
+    assert sorted(schema["paths"]) == [
+        "/api/v1/payments",
+        "/api/v1/profiles",
+        "/api/v1/profiles/{user_id}",
+    ]
+    assert {"200", "400", "401", "403", "413", "415"} <= set(
+        schema["paths"]["/api/v1/payments"]["post"]["responses"]
+    )

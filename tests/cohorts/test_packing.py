@@ -185,3 +185,25 @@ def test_a_deleted_profile_leaves_no_record(packed):
     Profile.objects.all().delete()
     packing.pack_profiles(["u1"])
     assert packed("u1") is None
+
+
+def test_batches_with_the_same_events_at_the_same_moment_count_each_once(packed):
+    """Four senders repeat the same 600 payments in orders of their own; nobody deadlocks."""
+    events = [pay(number, f"u{number % 37}") for number in range(600)]
+
+    def send(seed: int) -> int:
+        own = random.Random(seed)
+        accepted = 0
+        try:
+            for _ in range(3):
+                some = own.sample(events, 400)
+                accepted += ingest_payments(some, NOW).accepted
+            return accepted + ingest_payments(own.sample(events, 600), NOW).accepted
+        finally:
+            connection.close()
+
+    with ThreadPoolExecutor(4) as pool:
+        accepted = sum(pool.map(send, range(4)))
+    packing.drain_dirty()
+    assert accepted == 600
+    assert sum(packed(f"u{i}").attributes["weekly_payments"] for i in range(37)) == 600
