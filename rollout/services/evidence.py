@@ -114,11 +114,12 @@ def roll_up(stage: Stage, *, now: datetime, up_to: Reach | None = None) -> int:
 
 def recompute(stage: Stage, *, now: datetime) -> int:
     """Throw a stage's cells away and count everything again from the raw rows."""
+    end = reach()  # outside the transaction: its lock keeps all writers waiting
     with transaction.atomic():
-        list(RollupMark.objects.select_for_update().filter(stage=stage))
+        list(RollupMark.objects.select_for_update().filter(stage=stage).order_by("pk"))
         MetricCell.objects.filter(stage=stage).delete()
         RollupMark.objects.filter(stage=stage).delete()
-        return roll_up(stage, now=now)
+        return roll_up(stage, now=now, up_to=end)
 
 
 def _step(stage: Stage, metrics: list[Metric], end: Reach, now: datetime) -> tuple[int, bool]:
@@ -150,10 +151,28 @@ def _step(stage: Stage, metrics: list[Metric], end: Reach, now: datetime) -> tup
             for metric in metrics:
                 marks[metric.pk].complete_to = fresh.get(metric.key)
                 marks[metric.pk].rolled_at = now
-        RollupMark.objects.bulk_update(
-            marks.values(), ["exposures", "outcomes", "complete_to", "rolled_at"]
-        )
+        _move(marks.values())
         return rows, done
+
+
+# By hand, because a tick moves the marks of every running stage and Django's bulk update takes
+# longer to write its SQL than all other queries of a stage together.
+_MOVE: Final = """
+UPDATE rollout_rollupmark AS mark
+SET exposures = moved.exposures, outcomes = moved.outcomes,
+    complete_to = moved.complete_to, rolled_at = moved.rolled_at
+FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::timestamptz[], %s::timestamptz[])
+    AS moved(id, exposures, outcomes, complete_to, rolled_at)
+WHERE mark.id = moved.id
+"""
+
+
+def _move(marks: Iterable[RollupMark]) -> None:
+    rows = [
+        (each.pk, each.exposures, each.outcomes, each.complete_to, each.rolled_at) for each in marks
+    ]
+    with connection.cursor() as cursor:
+        cursor.execute(_MOVE, [list(column) for column in zip(*rows, strict=True)])
 
 
 def _locked_marks(stage: Stage, metrics: list[Metric]) -> dict[int | None, RollupMark]:
