@@ -1,6 +1,7 @@
-"""How long a first start and later starts of `bin/up` take, and a check's way after the start.
+"""How long a first start and later starts of `bin/up` take; and an import of payments.
 
-    .venv/bin/python bench/start.py            median of 3 first starts and 3 later starts
+    .venv/bin/python bench/start.py              median of 3 first starts and 3 later starts
+    .venv/bin/python bench/start.py payments.csv.gz     also `manage.py import_payments` of a file
 
 Packages are installed already; the clock runs from the start of the process to the line that says
 "ready", which is printed once a check has been answered from the demo's snapshot. Each first start
@@ -31,18 +32,25 @@ ROUNDS = 3
 
 
 def main() -> None:
-    first, later, stop = [], [], []
+    payments = str(Path(sys.argv[1]).resolve()) if len(sys.argv) > 1 else ""
+    first: list[float] = []
+    later: list[float] = []
+    stop: list[float] = []
+    imported: list[float] = []
     for _ in range(ROUNDS):
         home = Path(tempfile.mkdtemp(prefix="huidu-bench-"))
         try:
             for seconds in (first, later):
-                up, down = start_and_stop(home)
+                up, within, down = start_and_stop(home, payments if seconds is later else "")
                 seconds.append(up)
                 stop.append(down)
+                imported += within
         finally:
             shutil.rmtree(home, ignore_errors=True)
             shutil.rmtree(socket_folder(home), ignore_errors=True)
     seconds_of = {"first start": first, "later start": later, "stop": stop}
+    if imported:
+        seconds_of[f"import_payments {Path(payments).name}"] = imported
     report = {
         "command": "python bench/start.py",
         "machine": f"{os.cpu_count()} x {processor()}, {platform.system()} {platform.machine()}",
@@ -59,8 +67,8 @@ def main() -> None:
     print(json.dumps(report, indent=2))
 
 
-def start_and_stop(home: Path) -> tuple[float, float]:
-    """Seconds until ready, and seconds from Ctrl-C to the end."""
+def start_and_stop(home: Path, payments: str) -> tuple[float, list[float], float]:
+    """Seconds until ready, of the import if there is one, and from Ctrl-C to the end."""
     environment = os.environ | {"HUIDU_HOME": str(home), "HUIDU_PORT": str(free_port())}
     began = time.monotonic()
     process = subprocess.Popen(
@@ -79,10 +87,16 @@ def start_and_stop(home: Path) -> tuple[float, float]:
             break
     if ready is None:
         sys.exit(f"did not start; see {home}/logs")
+    imported = []
+    if payments:
+        asked = time.monotonic()
+        command = [sys.executable, "manage.py", "import_payments", payments, "-v", "0"]
+        subprocess.run(command, cwd=ROOT, env=environment, check=True, stdout=subprocess.DEVNULL)
+        imported.append(time.monotonic() - asked)
     asked = time.monotonic()
     process.send_signal(signal.SIGINT)
     process.communicate()
-    return ready - began, time.monotonic() - asked
+    return ready - began, imported, time.monotonic() - asked
 
 
 def free_port() -> int:

@@ -22,7 +22,8 @@ from local import browser
 
 ROOT = Path(__file__).resolve().parent.parent
 TYPED = ["huidu", "edge", "cohorts/services", "rollout/services", "local", "config"]
-ALL_TESTS = ["-q", "-n", "2", "--dist", "loadgroup", "-m", "not slow"]
+# A file stays on one worker: some tell one story in order, and fixtures are made once.
+ALL_TESTS = ["-q", "-n", "2", "--dist", "loadfile", "-m", "not slow"]
 # Read by tests/conftest.py, so that pytest's last lines cannot hide what failed before it.
 FAILED_CHECKS = "HUIDU_FAILED_CHECKS"
 BROWSER_NOTE = "HUIDU_BROWSER_NOTE"

@@ -19,6 +19,7 @@ stopped or already running, 1 could not start.
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import sys
 import time
@@ -36,6 +37,7 @@ from local.supervisor import Signals, Supervisor
 READY_SECONDS = 180.0
 DEATHS_BEFORE_READY = 3
 PHASES = (("web",), ("worker", "beat"), ("redis",), ("postgres",))
+STEP = re.compile(r"^ *\d+\.\d+ s  (\S.*)$", re.MULTILINE)
 HURRIED = ("web", "worker", "beat", "prepare")
 
 
@@ -153,7 +155,7 @@ class Run:
             self.supervisor.start(self.redis)
         fresh = self.postgres is not None and not self.postgres.folder.exists()
         if fresh:  # it imports Django while the cluster is made
-            self.prepare.spawn()
+            self.begin_preparing()
         if self.postgres:
             self.supervisor.start(self.postgres)
         for server in (self.redis, self.postgres):
@@ -189,14 +191,25 @@ class Run:
                 words = child.last_words()
                 raise StartError(f"{child.name} is not ready after {READY_SECONDS:.0f} s:\n{words}")
 
+    def begin_preparing(self) -> None:
+        self.prepare.log.unlink(missing_ok=True)  # its words are about this run alone
+        process = self.prepare.spawn()
+        self.supervisor.register.add(self.prepare.name, process.pid, self.prepare.stop_signal)
+
     def finish_preparing(self) -> None:
         """Run `local.prepare` to its end. Raises `StartError` with its last words."""
         if self.prepare.process is None:
-            self.prepare.spawn()
+            self.begin_preparing()
+        told = 0
         while self.prepare.alive:
-            self.supervisor.wait(1)
+            self.supervisor.wait(0.5)
             if self.signals.stops:
                 raise StoppedError
+            # What takes long says so: the demo prints a line for each step it has done.
+            steps = STEP.findall(self.prepare.last_words(1000))
+            for step in steps[told:]:
+                self.report(step)
+            told = len(steps)
         assert self.prepare.process is not None
         code = self.prepare.process.returncode
         if code:

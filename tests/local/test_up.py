@@ -30,10 +30,7 @@ from local.servers import socket_folder
 ROOT = Path(__file__).resolve().parents[2]
 READY_SECONDS = 150
 STOP_SECONDS = 60
-pytestmark = [
-    pytest.mark.xdist_group("up"),
-    pytest.mark.skipif(shutil.which("curl") is None, reason="the printed calls need curl"),
-]
+pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="the printed calls need curl")
 
 
 class Running:

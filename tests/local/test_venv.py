@@ -79,12 +79,10 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Checkout:
     return checkout
 
 
-@pytest.mark.xdist_group("venv")
 def test_a_start_with_nothing_to_install_only_runs(made: Checkout) -> None:
     assert made.run().stdout == "tiny 1.0\n"
 
 
-@pytest.mark.xdist_group("venv")
 def test_a_changed_pin_is_installed(made: Checkout) -> None:
     made.require("2.0")
     assert made.run().stdout.splitlines()[-1] == "tiny 2.0"
@@ -92,7 +90,6 @@ def test_a_changed_pin_is_installed(made: Checkout) -> None:
     assert made.run().stdout.splitlines()[-1] == "tiny 1.0"
 
 
-@pytest.mark.xdist_group("venv")
 def test_a_package_with_a_wrong_hash_is_refused_and_tried_again(made: Checkout) -> None:
     good = (made.folder / "requirements.txt").read_text()
     (made.folder / "requirements.txt").write_text("tiny==3.0 --hash=sha256:" + "0" * 64 + "\n")
@@ -104,7 +101,6 @@ def test_a_package_with_a_wrong_hash_is_refused_and_tried_again(made: Checkout) 
     assert made.run().stdout.splitlines()[-1] == "tiny 1.0"
 
 
-@pytest.mark.xdist_group("venv")
 def test_a_broken_environment_is_made_again(made: Checkout) -> None:
     made.python.unlink()
     made.python.symlink_to("/nowhere/python3")
@@ -113,7 +109,6 @@ def test_a_broken_environment_is_made_again(made: Checkout) -> None:
     assert done.stdout.splitlines()[-1] == "tiny 1.0"
 
 
-@pytest.mark.xdist_group("venv")
 def test_an_environment_that_was_moved_is_made_again(made: Checkout) -> None:
     (made.folder / ".venv").rename(made.folder / "elsewhere")
     (made.folder / ".venv").symlink_to(made.folder / "elsewhere")
@@ -121,7 +116,6 @@ def test_an_environment_that_was_moved_is_made_again(made: Checkout) -> None:
     assert not (made.folder / ".venv").is_symlink()
 
 
-@pytest.mark.xdist_group("venv")
 def test_a_package_cut_off_while_unpacking_is_unpacked_again(made: Checkout) -> None:
     [info] = (made.folder / ".venv").glob("lib/python*/site-packages/tiny-*.dist-info")
     (info / "INSTALLER").unlink()
@@ -131,7 +125,6 @@ def test_a_package_cut_off_while_unpacking_is_unpacked_again(made: Checkout) -> 
     assert made.run().stdout.splitlines()[-1] == "tiny 1.0"
 
 
-@pytest.mark.xdist_group("venv")
 def test_two_starts_at_once_install_once(made: Checkout) -> None:
     made.require("4.0", files=300)
     starts = [
@@ -143,7 +136,6 @@ def test_two_starts_at_once_install_once(made: Checkout) -> None:
     assert sum("packages ready" in output for output in outputs) == 1
 
 
-@pytest.mark.xdist_group("venv")
 def test_kill_9_while_installing_is_made_good_by_the_next_start(made: Checkout) -> None:
     made.require("5.0", files=3000)
     start = subprocess.Popen(
