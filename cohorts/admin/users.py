@@ -16,6 +16,9 @@ from cohorts.models import DailyPayments, PaymentEvent, Profile, UserList
 from cohorts.regions import name_of
 from cohorts.wording import label_of
 
+RISK_PERMISSION = "rollout.change_gate"
+"""Who writes gates reads the signals behind them; support reads that a risk gate refused."""
+
 
 @admin.register(Profile)
 class ProfileAdmin(ReadOnlyAdmin):
@@ -63,6 +66,23 @@ class ProfileAdmin(ReadOnlyAdmin):
         (_("Custom attributes"), {"fields": ("attributes", "updated_at")}),
     )
     readonly_fields = ("place",)
+
+    def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
+        """Anti-fraud signals are read by those who write the gates that use them."""
+        if request.user.has_perm(RISK_PERMISSION):
+            return self.fieldsets
+        secret = {"risk_score", "risk_scored_on", "emulator", "scripted", "wifi_risk"}
+        return [
+            (name, options)
+            for name, options in self.fieldsets
+            if not secret & {each for line in options["fields"] for each in line}
+        ]
+
+    def get_list_display(self, request: HttpRequest) -> Any:
+        shown = super().get_list_display(request)
+        if request.user.has_perm(RISK_PERMISSION):
+            return shown
+        return tuple(name for name in shown if name != "risk_score")
 
     @display(description=_("region"), ordering="region")
     def place(self, row: Profile) -> str:

@@ -26,6 +26,7 @@ from unfold.widgets import (
 from cohorts import selectors as who
 from cohorts.admin.base import badge
 from cohorts.admin.fields import shown_percent
+from cohorts.admin.users import RISK_PERMISSION
 from cohorts.models import Profile
 from cohorts.wording import SIGNS, Vocabulary, label_of
 from huidu import model
@@ -36,9 +37,6 @@ from rollout.api.checks import compiled_snapshot, words_for
 from rollout.explanations import tell
 from rollout.models import Flag
 from rollout.services import publishing
-
-RISK_PERMISSION = "rollout.change_gate"
-"""Who writes gates reads the signals behind them; others hear that a risk gate refused."""
 
 OUTCOME_KIND = {"pass": "good", "fail": "bad", "unknown": "warn", "skipped": "plain"}
 OUTCOMES = {

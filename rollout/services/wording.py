@@ -35,6 +35,9 @@ HOLD: dict[str, Any] = {
         "A person has to look"
     ),
     "harm_suspected": _("%(metric)s: harm is suspected (e-value %(e_value)s), not proven"),
+    "severity_suspected": _(
+        "%(metric)s: users who have it may have more of it (e-value %(e_value)s), not proven"
+    ),
     "silent_feed": _("%(metric)s: nothing new for %(users)s users. Is the feed silent?"),
     "minimum_stay": _("the minimum stay is not over, %(left)s to go"),
     "minimum_users": _("%(users)s of at least %(needed)s users were shown it"),
