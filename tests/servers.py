@@ -1,7 +1,7 @@
 """A pytest plugin: real PostgreSQL and Redis for the whole run, in a throw-away home.
 
 Loaded with ``-p tests.servers`` because it must set the environment before Django reads it. With
-xdist the controller starts the servers; each worker has its own database and Redis number.
+xdist the controller starts the servers; each worker has its own database, and a Redis of its own.
 """
 
 from __future__ import annotations
@@ -16,13 +16,33 @@ from pathlib import Path
 from local import translations
 from local.servers import Postgres, Redis, Server, socket_folder
 
+HOME = "HUIDU_TEST_SERVERS"
 
-def _start() -> None:
+
+def _start_all() -> None:
     home = Path(tempfile.mkdtemp(prefix="huidu-tests-"))
     sockets = socket_folder(home)
     postgres = Postgres(home / "postgres", sockets, for_tests=True)
     redis = Redis(home / "redis", sockets)
-    servers: list[Server] = [postgres, redis]
+    _run(home, sockets, [postgres, redis])
+    translations.compile_stale()
+    os.environ["HUIDU_HOME"] = str(home)
+    os.environ["DATABASE_URL"] = postgres.url
+    os.environ["REDIS_URL"] = redis.url
+    os.environ[HOME] = str(home)
+
+
+def _start_redis_of(worker: str) -> None:
+    """A Redis for one worker: pub/sub crosses database numbers, so a number would not do."""
+    home = Path(os.environ[HOME]) / worker
+    sockets = socket_folder(home)
+    redis = Redis(home / "redis", sockets)
+    _run(home, sockets, [redis])
+    os.environ["REDIS_URL"] = redis.url
+
+
+def _run(home: Path, sockets: Path, servers: list[Server]) -> None:
+    """Start the servers; stop them and remove their folders when this process ends."""
 
     def stop() -> None:
         for server in servers:
@@ -31,17 +51,11 @@ def _start() -> None:
         shutil.rmtree(sockets, ignore_errors=True)
 
     atexit.register(stop)
-    translations.compile_stale()
     for server in servers:
         server.start()
-    os.environ["HUIDU_HOME"] = str(home)
-    os.environ["DATABASE_URL"] = postgres.url
-    os.environ["REDIS_URL"] = redis.url
-    os.environ["HUIDU_TEST_SERVERS"] = str(home)
 
 
-if "PYTEST_XDIST_WORKER" not in os.environ and "--collect-only" not in sys.argv:
-    _start()
-elif worker := os.environ.get("PYTEST_XDIST_WORKER"):
-    number = int(worker.removeprefix("gw")) + 1
-    os.environ["REDIS_URL"] = f"{os.environ['REDIS_URL']}?db={number}"
+if worker := os.environ.get("PYTEST_XDIST_WORKER"):
+    _start_redis_of(worker)
+elif "--collect-only" not in sys.argv:
+    _start_all()
