@@ -32,7 +32,7 @@ __all__ = [
 ]
 
 
-class UnitInput(UnfoldAdminTextInputWidget):  # type: ignore[misc]
+class UnitInput(UnfoldAdminTextInputWidget):
     """A number with its unit behind it."""
 
     template_name = "huidu/widgets/unit_input.html"
@@ -154,7 +154,7 @@ class LinesField(forms.Field):
         return list(initial or []) != self.to_python(data)
 
 
-class RuleWidget(UnfoldAdminTextareaWidget):  # type: ignore[misc]
+class RuleWidget(UnfoldAdminTextareaWidget):
     """The visual rule editor around a text area, which alone is sent.
 
     Without JavaScript the text area stays, so the rule can always be edited.

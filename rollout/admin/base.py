@@ -80,7 +80,7 @@ class ServiceForm(forms.ModelForm):  # type: ignore[type-arg]
         return str(self.cleaned_data.get("reason") or "")
 
 
-class ServiceAdmin(ModelAdmin):  # type: ignore[misc]
+class ServiceAdmin(ModelAdmin):
     """Saves by `write` and deletes by `erase`, which call services; nothing else writes.
 
     A service refuses by raising: the transaction is rolled back, and the form is shown again with

@@ -61,6 +61,13 @@ STEPS = {
 }
 
 
+class FlagField(forms.ModelChoiceField):  # type: ignore[type-arg]
+    """Flags by name and key."""
+
+    def label_from_instance(self, obj: Any) -> str:
+        return f"{label_of(obj)} ({obj.key})"
+
+
 class AddedField(forms.JSONField):
     """JSON that may be left out; nothing is shown as nothing."""
 
@@ -69,9 +76,7 @@ class AddedField(forms.JSONField):
 
 
 class DiagnoseForm(forms.Form):
-    flag = forms.ModelChoiceField(
-        label=_("flag"), queryset=Flag.objects.none(), widget=UnfoldAdminSelectWidget
-    )
+    flag = FlagField(label=_("flag"), queryset=Flag.objects.none(), widget=UnfoldAdminSelectWidget)
     user = forms.CharField(
         label=_("user id"),
         max_length=128,
@@ -94,7 +99,6 @@ class DiagnoseForm(forms.Form):
         assert isinstance(field, forms.ModelChoiceField)
         field.queryset = flags.order_by("key")
         field.to_field_name = "key"
-        field.label_from_instance = lambda row: f"{label_of(row)} ({row.key})"  # type: ignore[method-assign]
 
     def clean_context(self) -> dict[str, Any]:
         given = self.cleaned_data["context"]

@@ -295,7 +295,9 @@ class FlagAdmin(RequestsMixin, ActsMixin, ServiceAdmin):
             reason=form.said_reason,
             **values,
         )
-        lists = {name: list(form.cleaned_data[name]) for name in ("allow_lists", "block_lists")}
+        lists: dict[str, Any] = {
+            name: list(form.cleaned_data[name]) for name in ("allow_lists", "block_lists")
+        }
         if any(lists.values()):
             made = flags.update(made, {}, by=by, reason=form.said_reason, **lists)
         return made
@@ -310,7 +312,7 @@ def gate_in_words(gate: Gate, words: Vocabulary) -> str:
 
 def sample_answer(flag: Flag) -> SafeString:
     """What an application receives for a user who is shown the flag, and for one who is not."""
-    variant = flag.variants[0] if flag.variants else {"key": "on", "value": True}
+    variant: dict[str, Any] = flag.variants[0] if flag.variants else {"key": "on", "value": True}
     journey = flag.rollouts.order_by("-slot").first()
     stages = list(journey.stages.order_by("order")) if journey else []
     payload = {

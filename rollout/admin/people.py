@@ -15,7 +15,7 @@ admin.site.unregister(Group)
 
 
 @admin.register(User)
-class OperatorAdmin(PlainUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
+class OperatorAdmin(PlainUserAdmin, ModelAdmin):  # type: ignore[type-arg]
     """People who may log in here."""
 
     form = UserChangeForm
@@ -34,5 +34,5 @@ class OperatorAdmin(PlainUserAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
 
 
 @admin.register(Group)
-class RoleAdmin(PlainGroupAdmin, ModelAdmin):  # type: ignore[misc, type-arg]
+class RoleAdmin(PlainGroupAdmin, ModelAdmin):
     """Rights that several people share."""

@@ -289,8 +289,8 @@ class StageAdmin(RequestsMixin, ActsMixin, ServiceAdmin):
 
     def get_changeform_initial_data(self, request: HttpRequest) -> dict[str, Any]:
         initial = super().get_changeform_initial_data(request)
-        if rollout := str(initial.get("rollout", "")):
-            last = Stage.objects.filter(rollout=rollout).order_by("-order").first()
+        if (rollout := str(initial.get("rollout", ""))).isdigit():
+            last = Stage.objects.filter(rollout=int(rollout)).order_by("-order").first()
             initial.setdefault("order", last.order + 1 if last else 1)
         return cast(dict[str, Any], initial)
 

@@ -36,7 +36,8 @@ HOLD: dict[str, Any] = {
     ),
     "harm_suspected": _("%(metric)s: harm is suspected (e-value %(e_value)s), not proven"),
     "severity_suspected": _(
-        "%(metric)s: users who have it may have more of it (e-value %(e_value)s), not proven"
+        "%(metric)s: no more users are hit, but bad requests per request exceed the margin "
+        "(z %(z)s)"
     ),
     "silent_feed": _("%(metric)s: nothing new for %(users)s users. Is the feed silent?"),
     "minimum_stay": _("the minimum stay is not over, %(left)s to go"),
@@ -85,7 +86,7 @@ def missing_in_words(item: Mapping[str, Any], labels: Mapping[str, str]) -> str:
     parts["age"] = minutes(values.get("age_min"))
     parts["left"] = minutes(values.get("minutes_left"))
     parts["day"] = number((values.get("due_min") or 0) / MINUTES_A_DAY)
-    for name in ("chi_square", "e_value", "users", "needed"):
+    for name in ("chi_square", "e_value", "users", "needed", "z"):
         parts.setdefault(name, "?")
     return str(sentence) % parts
 
