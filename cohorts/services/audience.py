@@ -6,26 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from cohorts import mappers
-from huidu.engine.nodes import Node
+from huidu.engine.predicate import Predicate, predicate
 from huidu.engine.rules import Reader
-from huidu.engine.values import known_value
 from huidu.errors import RuleError
-from huidu.model import Attribute, Rule, User
+from huidu.model import Rule, User
 
 MAX_WEIGHT: Final = 1_000
-
-
-class Known:
-    """One user's facts in the form rules compare."""
-
-    __slots__ = ("_attributes", "key")
-
-    def __init__(self, user: User) -> None:
-        self.key = user.key
-        self._attributes = user.attributes
-
-    def value(self, attribute: Attribute) -> Any:
-        return known_value(attribute, self._attributes.get(attribute.name))
 
 
 class Judge:
@@ -41,8 +27,9 @@ class Judge:
     def __init__(self, audience: Rule, weights: Sequence[Mapping[str, Any]] = ()) -> None:
         self.registry = mappers.registry()
         reader = Reader(self.registry, {each.key: each for each in mappers.cohorts()})
-        self._audience = reader.read(audience, "audience")
-        self._weights: list[tuple[Node, int]] = []
+        read = reader.read(audience, "audience")
+        self._fits, self._misfits = predicate(read, True), predicate(read, False)
+        self._weights: list[tuple[Predicate, int]] = []
         for index, each in enumerate(weights):
             weight = each.get("weight")
             if type(weight) is not int or not 1 <= weight <= MAX_WEIGHT:
@@ -51,16 +38,17 @@ class Judge:
                     path=f"weights[{index}].weight",
                 )
             node = reader.read(each.get("rule"), f"weights[{index}].rule")
-            self._weights.append((node, weight))
+            self._weights.append((predicate(node), weight))
 
     def fits(self, user: User) -> bool | None:
         """Whether the user belongs to the audience; None when data is missing to say."""
-        return self._audience.truth(Known(user))
+        if self._fits(user.key, user.attributes):
+            return True
+        return False if self._misfits(user.key, user.attributes) else None
 
     def weight(self, user: User) -> int:
         """How many times as likely the user is drawn; a missing fact makes nobody heavier."""
-        facts = Known(user)
-        for node, weight in self._weights:
-            if node.truth(facts):
+        for matches, weight in self._weights:
+            if matches(user.key, user.attributes):
                 return weight
         return 1

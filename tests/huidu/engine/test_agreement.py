@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 
 from huidu.engine import compile_snapshot
 from huidu.engine.explain import Outcome
-from huidu.model import Snapshot, User
+from huidu.engine.predicate import predicate
+from huidu.engine.rules import Reader
+from huidu.engine.walk import Known
+from huidu.model import AttributeSource, Snapshot, User
 from huidu.wire import snapshot as wire
 from tests.huidu.engine import reference
-from tests.huidu.engine.strategies import rules, snapshots, users
+from tests.huidu.engine.strategies import ATTRIBUTES, rules, snapshots, users
 from tests.huidu.engine.worlds import gate_on
 
 several_users = st.lists(users(), min_size=1, max_size=4)
@@ -43,6 +46,17 @@ def test_an_explanation_comes_to_the_answer_of_the_check(snapshot: Snapshot, ask
             if told.draw is not None:
                 inside = told.draw.enters_at_ppm <= told.draw.share_ppm
                 assert told.draw.drawn == inside
+
+
+@settings(max_examples=80, deadline=None)
+@given(rules(), several_users)
+def test_a_rule_by_itself_is_as_true_as_in_a_walk(rule: dict[str, Any], asked: list[User]):
+    node = Reader({each.name: each for each in ATTRIBUTES}, {}).read(rule, "rule")
+    is_true, is_false = predicate(node), predicate(node, False)
+    for user in asked:
+        truth = node.truth(Known(user, user.key, frozenset(AttributeSource)))
+        assert is_true(user.key, user.attributes) is (truth is True)
+        assert is_false(user.key, user.attributes) is (truth is False)
 
 
 @settings(max_examples=40, deadline=None)
