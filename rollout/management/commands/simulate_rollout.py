@@ -172,15 +172,20 @@ class Journey:
         few = self.options["checks_per_step"] // 2
         asked = [each for each in enrolled if each[1] == Arm.TREATED][:few]
         asked += [each for each in enrolled if each[1] == Arm.CONTROL][:few]
+        unlike = 0
         for i, (user, arm) in enumerate(asked):
             if i % 2:
                 visible = self.installation.visible(self.flag.key, user)["visible"]
             else:
                 visible = self.installation.evaluate(self.flag.key, user)["value"] is True
-            self.asked += 1
-            self.unlike += visible != (arm == Arm.TREATED)
+            unlike += visible != (arm == Arm.TREATED)
             if visible and arm == Arm.TREATED:
                 self.shown.append(user)
+        now = Rollout.objects.get(pk=self.rollout.pk)
+        if (now.status, now.current_id) == (self.rollout.status, self.rollout.current_id):
+            # While the worker moves on, an answer may rightly be another one than a moment ago.
+            self.asked += len(asked)
+            self.unlike += unlike
 
     def watch(self) -> None:
         """Tell the newest decision, with what the guards read."""
