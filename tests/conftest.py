@@ -23,6 +23,19 @@ def redis() -> Iterator[redis_py.Redis]:
     client.close()
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that commit give back what migrations put in, such as the built-in attributes.
+
+    It has to be all of them: one that does not restore the rows leaves Django's own (content types)
+    with new ids, over which the next one stumbles.
+    """
+    for item in items:
+        marker = item.get_closest_marker("django_db")
+        if marker is not None and marker.kwargs.get("transaction"):
+            whole = pytest.mark.django_db(**{**marker.kwargs, "serialized_rollback": True})
+            item.add_marker(whole, append=False)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """What `bin/test` noticed before pytest ran, where a reader of the last lines sees it."""
     if failed := os.environ.get(checks.FAILED_CHECKS):
