@@ -131,7 +131,7 @@ class PrettyJson(forms.JSONField):
         super().__init__(**options)
 
     def prepare_value(self, value: Any) -> Any:
-        if isinstance(value, forms.fields.InvalidJSONInput):  # type: ignore[attr-defined]
+        if isinstance(value, forms.fields.InvalidJSONInput):
             return value
         return "" if value is None else json.dumps(value, ensure_ascii=False, indent=2)
 

@@ -272,7 +272,7 @@ def _light(
     name, role = labels.get(key, key), guard.get_role_display()
     if blamed == key:
         return GuardLight(name, role, "harm", gettext("harm proven"))
-    if reading is None:
+    if reading is None or reading.get("estimate") is None:
         return GuardLight(name, role, "unknown", gettext("not measured yet"))
     if (reading.get("e_value") or 0) >= HARM_E_VALUE:
         return GuardLight(name, role, "harm", gettext("harm likely"))

@@ -28,6 +28,12 @@ class CohortForm(ServiceForm):
         model = Cohort
         fields = tuple(sorted(cohort_edits.EDITABLE))
 
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if self.instance.pk and "rule" in self.fields:
+            # The editor then tells who would gain and lose against the rule as it is.
+            self.fields["rule"].widget.options["cohort"] = self.instance.key
+
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
         if "rule" in self.fields and cleaned.get("rule") is None and "rule" not in self.errors:

@@ -100,6 +100,45 @@ def _by_key(rows: list[model.Flag] | list[model.Cohort] | list[model.Attribute])
     return {each.get("key") or each.get("name"): each for each in plain}
 
 
+PARTS: dict[str, Any] = {
+    "flags": _("flag"),
+    "cohorts": _("cohort"),
+    "attributes": _("attribute"),
+    "rollout": _("rollout"),
+    "stages": _("stage"),
+    "gates": _("gate"),
+    "tiers": _("tier"),
+    "variants": _("variants"),
+    "weights": _("weights"),
+    "current": _("current stage"),
+    "status": _("status"),
+    "threshold": _("threshold"),
+    "starts_at": _("started at"),
+    "share_ppm": _("share"),
+    "version": _("version"),
+    "killed": _("killed"),
+    "enabled": _("enabled"),
+    "rule": _("rule"),
+    "audience": _("audience"),
+    "payload": _("payload"),
+    "why": _("reason code"),
+    "allow_list": _("allowed users"),
+    "block_list": _("blocked users"),
+    "allow_lists": _("allow lists"),
+    "block_lists": _("block lists"),
+    "include": _("always in"),
+    "exclude": _("never in"),
+    "region": _("region policy"),
+    "prerequisites": _("prerequisites"),
+    "exclusion": _("exclusion group"),
+}
+
+
+def path_in_words(path: str) -> str:
+    """``flags › weilidai › killed`` in the reader's words; keys stay as they are."""
+    return " › ".join(str(PARTS.get(part, part)) for part in path.split(" › "))
+
+
 def _compare(path: str, old: Any, new: Any, lines: list[dict[str, str]]) -> None:
     if old == new:
         return
@@ -110,7 +149,7 @@ def _compare(path: str, old: Any, new: Any, lines: list[dict[str, str]]) -> None
         for name in sorted({*old, *new}):
             _compare(f"{path} › {name}", old.get(name), new.get(name), lines)
         return
-    lines.append({"path": path, "before": _short(old), "after": _short(new)})
+    lines.append({"path": path_in_words(path), "before": _short(old), "after": _short(new)})
 
 
 def _keyed(rows: list[Any]) -> bool:

@@ -10,7 +10,8 @@ from django.http import HttpRequest, JsonResponse
 from django.utils.translation import get_language, gettext, pgettext
 
 from cohorts import models
-from cohorts.regions import regions
+from cohorts.regions import name_of, regions
+from cohorts.services import preview
 from cohorts.wording import Vocabulary, rule_in_words
 from huidu.errors import HuiduError
 from rollout.admin import faults
@@ -43,16 +44,27 @@ def check_rule(request: HttpRequest) -> JsonResponse:
         return JsonResponse({"ok": False, "path": fault.path, "message": faults.in_words(fault)})
     answer: dict[str, Any] = {"ok": True, "words": rule_in_words(rule, Vocabulary.load())}
     if asked.get("count"):
-        answer["reach"] = reach(rule)
+        try:
+            answer["reach"] = reach(rule, asked.get("cohort"))
+        except HuiduError as fault:
+            return JsonResponse({"ok": False, "path": "", "message": faults.in_words(fault)})
     return JsonResponse(answer)
 
 
-def reach(rule: Any) -> dict[str, Any]:
-    """How many known users match now, exactly, and in which regions most of them live."""
-    from cohorts.services import preview
+def reach(rule: Any, cohort: Any = None) -> dict[str, Any]:
+    """How many known users match now, exactly, and in which regions most of them live.
 
-    found = preview.preview(rule)
+    Args:
+        cohort: key of the cohort being edited; then also who would gain and who would lose.
+    """
+    known = isinstance(cohort, str) and models.Cohort.objects.filter(key=cohort).exists()
+    compared = preview.compare({"cohort": cohort} if known else rule, rule)
+    found = compared.after
     return {
+        "change": gettext("Against now: %(gain)s users gain, %(lose)s users lose")
+        % {"gain": f"{compared.gain:,}", "lose": f"{compared.lose:,}"}
+        if known
+        else "",
         "matched": found.matched,
         "unknown": found.unknown,
         "population": found.population,
@@ -67,8 +79,6 @@ def reach(rule: Any) -> dict[str, Any]:
 
 
 def region_name(code: str | None) -> str:
-    from cohorts.regions import name_of
-
     return name_of(code, get_language() or "en") if code else gettext("region unknown")
 
 

@@ -402,7 +402,7 @@
         return;
       }
       try {
-        const answers = await Promise.all(rules.map((rule) => this.post({ rule, count })));
+        const answers = await Promise.all(rules.map((rule) => this.post({ rule, count, cohort: this.dataset.cohort })));
         if (this.latest !== mine) return; // a newer question is on its way
         const wrong = answers.findIndex((each) => !each.ok);
         if (!count) this.reach.textContent = "";
@@ -443,7 +443,7 @@
       const most = Math.max(1, ...reach.regions.map(([, n]) => Number(n.replace(/,/g, ""))));
       this.reach.replaceChildren(
         make("p", { class: "hd-reach-total", "data-matched": reach.matched }, reach.text),
-        reach.unknown_text ? make("p", { class: "hd-quiet" }, reach.unknown_text) : null,
+        ...[reach.change, reach.unknown_text].filter(Boolean).map((text) => make("p", { class: "hd-quiet" }, text)),
         make("div", { class: "hd-reach-regions" }, ...reach.regions.map(([name, n]) => {
           const bar = make("span", { class: "hd-bar" });
           bar.style.setProperty("--share", `${(100 * Number(n.replace(/,/g, ""))) / most}%`);
