@@ -220,7 +220,7 @@ def test_a_source_says_up_to_when_it_is_complete(here: World):
 
 def test_nobody_makes_a_feed_fresh_by_an_event_of_tomorrow(here: World):
     tomorrow = (timezone.now() + timedelta(days=1)).isoformat()
-    assert send(item(1, at=tomorrow))["rejected"][0]["code"] == "at.future"
+    assert send(item(0), item(1, at=tomorrow))["rejected"][0]["code"] == "at.future"
 
 
 def test_a_reading_needs_no_user(here: World):
@@ -231,7 +231,7 @@ def test_a_reading_needs_no_user(here: World):
 def test_another_environments_metrics_are_unknown(here: World):
     Guard.objects.all().delete()
     ApiKey.objects.update(environment="staging")
-    answer = send(item(1), shown(2, "u1"))
+    _, answer = post({"events": [item(1), shown(2, "u1")]})
     assert [each["code"] for each in answer["rejected"]] == ["metric.unknown", "flag.unknown"]
 
 
