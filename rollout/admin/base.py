@@ -41,11 +41,14 @@ class ServiceForm(forms.ModelForm):  # type: ignore[type-arg]
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
+        columns = {each.name for each in self.instance._meta.concrete_fields}
         for name, field in self.fields.items():
             field.label = capfirst(str(field.label or ""))
-            if self.instance.pk is None and field.initial is None:
+            if self.instance.pk is None and field.initial is None and name in columns:
                 # Fields of our own, unlike Django's, do not know the column's default.
-                self.initial.setdefault(name, getattr(self.instance, name, None))
+                self.initial.setdefault(
+                    name, self.instance._meta.get_field(name).value_from_object(self.instance)
+                )
 
     def clean(self) -> dict[str, Any]:
         cleaned: dict[str, Any] = super().clean() or {}

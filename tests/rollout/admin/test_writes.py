@@ -193,7 +193,7 @@ def test_a_key_is_shown_once_and_revoked_for_good(wang: Client, bank: world.Worl
         reverse("admin:rollout_apikey_add"),
         {"environment": "production", "kind": "server", "name": "new"},
     )
-    token = re.search(r"hd_server_[\w-]+", made.content.decode())
+    token = re.search(r"(?<=data-token>)hd_server_[\w-]+", made.content.decode())
     key = ApiKey.objects.get(name="new")
     assert token is not None
     assert "no-store" in made["Cache-Control"]
