@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Protocol
 
+import msgspec
 from django.db import DataError, IntegrityError, OperationalError
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse
 from django.views import defaults
@@ -17,6 +19,51 @@ from huidu.errors import HuiduError, StateError
 def body(code: str, message: str, path: str = "") -> dict[str, Any]:
     """The error as every API answers it; `path` is the JSON path of the fault, or empty."""
     return {"error": {"code": code, "message": message, "path": path}}
+
+
+class Rejected(Protocol):
+    """An item that an ingest did not take: its place in the list, a code, a sentence."""
+
+    @property
+    def index(self) -> int: ...
+
+    @property
+    def code(self) -> str: ...
+
+    @property
+    def detail(self) -> str: ...
+
+
+class Ingested(Protocol):
+    """What became of a list of items."""
+
+    @property
+    def accepted(self) -> int: ...
+
+    @property
+    def duplicates(self) -> int: ...
+
+    @property
+    def rejected(self) -> Sequence[Rejected]: ...
+
+
+def ingested(result: Ingested, items: str) -> Response:
+    """The answer to an ingest: 200, or 400 when not one item was good.
+
+    A caller who sends one bad item must not read success; one who sends thousands gets the good
+    ones counted and the others listed. The body is the same in both cases, with the first fault as
+    `error` beside it in the second.
+
+    Args:
+        items: the list's name in the request, such as ``payments``.
+    """
+    told: dict[str, Any] = msgspec.to_builtins(result)
+    if result.accepted or result.duplicates or not result.rejected:
+        return Response(told)
+    first = result.rejected[0]
+    field, _, _ = first.code.rpartition(".")
+    path = f"{items}[{first.index}]" + (f".{field}" if field and field != "item" else "")
+    return Response(body(first.code, first.detail, path) | told, status=400)
 
 
 def exception_handler(exception: Exception, context: dict[str, Any]) -> Response | None:

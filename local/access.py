@@ -10,6 +10,8 @@ from pathlib import Path
 import msgspec
 
 USERNAME = "demo"
+REVIEWER = "reviewer"
+"""A second person for what needs two; the password is the same, it is a demo."""
 KINDS = ("server", "client", "ingest", "admin")
 
 

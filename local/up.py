@@ -228,6 +228,7 @@ class Run:
     def greet(self, known: access.Access, calls: Sequence[examples.Example]) -> None:
         say(f"\nHuidu is running at {known.url} (ready in {time.monotonic() - self.began:.1f} s)\n")
         say(f"  admin  {known.url}/admin/    user {known.username}    password {known.password}")
+        say(f"         approvals need a second person: user {access.REVIEWER}, the same password")
         say(f"  API    {known.url}/api/docs/")
         say(f"  logs   {self.home.logs}")
         say(f"  keys   {self.home.demo_file}")

@@ -31,9 +31,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """
     for item in items:
         marker = item.get_closest_marker("django_db")
-        if marker is not None and marker.kwargs.get("transaction"):
-            whole = pytest.mark.django_db(**{**marker.kwargs, "serialized_rollback": True})
-            item.add_marker(whole, append=False)
+        told = dict(marker.kwargs) if marker is not None else {}
+        by_fixture = {"transactional_db", "live_server"}.intersection(
+            getattr(item, "fixturenames", ())
+        )
+        if told.get("transaction") or by_fixture:
+            told |= {"transaction": True, "serialized_rollback": True}
+            item.add_marker(pytest.mark.django_db(**told), append=False)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

@@ -6,7 +6,6 @@ import datetime
 from collections.abc import Callable
 from typing import Final
 
-import msgspec
 from django.core.exceptions import RequestDataTooBig
 from django.http.request import RawPostDataException, UnreadablePostError
 from django.utils import timezone
@@ -21,6 +20,7 @@ from cohorts import selectors
 from cohorts.api import schema
 from cohorts.services import items
 from cohorts.services.ingest import ingest_payments, ingest_profiles
+from config.errors import ingested
 from huidu.errors import InputError
 from huidu.wire.access import KeyKind
 
@@ -37,6 +37,7 @@ class IngestView(APIView):
     """Takes a list of items; counts the good ones, lists the others."""
 
     required_kind = KeyKind.INGEST
+    list_name: str
 
     def ingest(self, request: Request, ingest: Callable[[bytes], items.IngestResult]) -> Response:
         body = _body(request)
@@ -46,10 +47,12 @@ class IngestView(APIView):
             if error.code == TooLarge.default_code:
                 raise TooLarge(f"{error.path}: {error.message}") from None
             raise
-        return Response(msgspec.to_builtins(result))
+        return ingested(result, self.list_name)
 
 
 class PaymentsView(IngestView):
+    list_name = "payments"
+
     @extend_schema(
         operation_id="ingest_payments",
         request=schema.PAYMENTS,
@@ -68,6 +71,8 @@ class PaymentsView(IngestView):
 
 
 class ProfilesView(IngestView):
+    list_name = "profiles"
+
     @extend_schema(
         operation_id="ingest_profiles",
         request=schema.PROFILES,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-import msgspec
 from django.core.exceptions import RequestDataTooBig
 from django.http import HttpRequest
 from django.utils import timezone
@@ -15,6 +14,7 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from config.errors import body as error_body
+from config.errors import ingested
 from huidu.errors import InputError
 from huidu.wire.access import KeyKind
 from rollout.api.authentication import environment_of
@@ -47,4 +47,4 @@ class EventsView(APIView):
             status = 413 if error.code == "input.too_large" else 400
             return Response(error_body(error.code, error.message, error.path), status=status)
         result = events.ingest(environment_of(request), items, now=timezone.now())
-        return Response(msgspec.to_builtins(result))
+        return ingested(result, "events")
