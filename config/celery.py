@@ -26,9 +26,9 @@ def read_schedules(sender: Celery, **options: Any) -> None:
     """Each app says how often its ticks are due (``SCHEDULE``: task name to seconds)."""
     if not apps.ready:  # beat finalizes the app before Django is set up
         django.setup()
-    from cohorts import tasks as who
-    from rollout import tasks as when
+    from cohorts.tasks import SCHEDULE as WHO
+    from rollout.tasks import SCHEDULE as WHEN
 
     sender.conf.beat_schedule = {
-        task: tick(task, seconds) for task, seconds in (who.SCHEDULE | when.SCHEDULE).items()
+        task: tick(task, seconds) for task, seconds in (WHO | WHEN).items()
     }

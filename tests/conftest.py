@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 
 import pytest
 import redis as redis_py
+from pytest_django.plugin import blocking_manager_key
 
 from local import checks
+
+COMMITS = pytest.StashKey[bool]()
 
 
 @pytest.fixture
@@ -27,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Tests that commit give back what migrations put in, such as the built-in attributes.
 
     It has to be all of them: one that does not restore the rows leaves Django's own (content types)
-    with new ids, over which the next one stumbles.
+    with new ids, over which the next one stumbles. See `pytest_runtest_teardown`.
     """
     for item in items:
         marker = item.get_closest_marker("django_db")
@@ -38,6 +41,22 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         if told.get("transaction") or by_fixture:
             told |= {"transaction": True, "serialized_rollback": True}
             item.add_marker(pytest.mark.django_db(**told), append=False)
+            item.stash[COMMITS] = True
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
+    """Put the migrations' rows back at once.
+
+    Django would do so before the next test that commits; with whole files dealt to workers, tests
+    that only roll back run in between and need the rows as well.
+    """
+    yield
+    if COMMITS in item.stash:
+        from django.db import connection
+
+        with item.config.stash[blocking_manager_key].unblock():
+            connection.creation.deserialize_db_from_string(connection._test_serialized_contents)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

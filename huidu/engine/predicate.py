@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from typing import Any
 
 from huidu.engine.nodes import Node
 from huidu.engine.writer import Writer
@@ -27,6 +27,7 @@ def predicate(rule: Node, claim: bool = True) -> Predicate:
     check = out.function()
 
     def definitely(key: str, attributes: Mapping[str, Any]) -> bool:
-        return cast(bool, check(key, attributes, None, None))
+        # The source is true or not, but not always a bool: None where an attribute is missing.
+        return bool(check(key, attributes, None, None))
 
     return definitely

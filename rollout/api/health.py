@@ -95,7 +95,7 @@ class ReleaseCollector(Collector):
         )
         last = publishing.last_snapshot(settings.HUIDU_ENVIRONMENT)
         sequence = GaugeMetricFamily(
-            "huidu_snapshot_sequence",
+            "huidu_published_sequence",
             "Sequence of the last published snapshot.",
             value=last.sequence if last else 0,
         )

@@ -7,7 +7,6 @@ left to the tick `rollout.tasks.drain_outbox`.
 from __future__ import annotations
 
 import logging
-from functools import partial
 
 from django.db import connection, transaction
 
@@ -34,7 +33,12 @@ def note_snapshot(environment: str, *, cause: str, by: Actor) -> None:
 
 def _enqueue(kind: Outbox.Kind, environment: str, cause: str, by: Actor) -> None:
     _write(kind, environment, cause, by)
-    transaction.on_commit(partial(_drain_at_once, environment), robust=True)
+
+    def drain() -> None:
+        _drain_at_once(environment)
+
+    # A function, not a partial: when it raises, Django names it by `__qualname__` in its log.
+    transaction.on_commit(drain, robust=True)
 
 
 def _write(kind: Outbox.Kind, environment: str, cause: str, by: Actor) -> None:

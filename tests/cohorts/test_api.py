@@ -121,6 +121,22 @@ def test_an_emoji_is_a_user_like_any_other():
     assert Profile.objects.get().user_id == "🦄"
 
 
+@pytest.mark.parametrize(
+    ("fault", "path"),
+    [
+        ({"amount_cny": -1}, "payments[0].amount_cny"),
+        ({"paid_at": "9999-01-01T00:00:00Z"}, "payments[0].paid_at"),
+        ({"user_id": ""}, "payments[0].user_id"),
+    ],
+)
+def test_a_request_without_one_good_item_is_refused_with_the_path(fault, path):
+    status, answer = call(PaymentsView, {"payments": [PAYMENT | fault]})
+    assert status == 400
+    assert answer["error"]["path"] == path
+    assert answer["accepted"] == 0
+    assert len(answer["rejected"]) == 1
+
+
 def test_profiles_come_in_and_can_be_read():
     status, answer = call(
         ProfilesView, {"profiles": [{"user_id": "a/b", "age": 30}, {"user_id": "u2", "x": 1}]}

@@ -380,7 +380,7 @@ def test_health_tells_what_is_missing(flag: Flag, redis: Redis, client: Client):
 
 def test_figures_are_there_for_prometheus(flag: Flag, client: Client):
     text = client.get("/metrics").content.decode()
-    assert "huidu_snapshot_sequence 1.0" in text
+    assert "huidu_published_sequence 1.0" in text
     assert "huidu_database_up 1.0" in text
 
 
