@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from edge.clock import DECISION_CHARACTERS
 from huidu import reasons
 from huidu.model import Answer, Flag
 from huidu.wire import ofrep, visibility
+
+if TYPE_CHECKING:
+    from edge.http import Responses
 
 _REMEMBERED: Final = {
     # Refusals that rest on what only the profile remembers: the weight and the admission.
@@ -34,6 +38,20 @@ class Rendered:
             answer.visible or answer.why == reasons.STAGE_NOT_DRAWN
         )
         """Whether giving this answer is an exposure."""
+        self.failed = answer.reason == reasons.ERROR
+        self.lines: bytes | None = None
+        """The second's header lines that `start` begins with."""
+        self.start = self.end = b""
+
+    def begin(self, lines: bytes) -> None:
+        """Make the OFREP response around a decision id, with these header lines.
+
+        Most responses differ only there, so this is done once a second for each answer.
+        """
+        start, end = self.single
+        length = b"content-length: %d\r\n\r\n" % (len(start) + DECISION_CHARACTERS + len(end))
+        self.start, self.end = lines + length + start, end
+        self.lines = lines
 
     @cached_property
     def single(self) -> tuple[bytes, bytes]:
@@ -48,6 +66,39 @@ class Rendered:
     @cached_property
     def visibility(self) -> tuple[bytes, bytes, bytes]:
         return visibility.parts(self.answer, self.snapshot)
+
+
+class Together:
+    """The answers of all flags to one user, as one body for everybody who gets the same."""
+
+    def __init__(self, answers: list[Rendered]) -> None:
+        self.answers = answers
+        self.given = [each.given for each in answers]
+        self.recording = [each for each in answers if each.records]
+        self.failed = any(each.failed for each in answers)
+        self._target: str | None = None
+        self._tag = ""
+        self._content = self._response = b""
+        self._lines: bytes | None = None
+
+    def response(self, target: str | None, responses: Responses) -> tuple[str, bytes]:
+        """The ETag and the response.
+
+        Args:
+            target: path and query of the event stream.
+        """
+        if not self._content or target != self._target:
+            body = ofrep.bulk([each.item for each in self.answers], target)
+            self._target, self._tag, self._lines = target, ofrep.etag(body), None
+            self._content = b"etag: %b\r\ncontent-length: %d\r\n\r\n%b" % (
+                self._tag.encode(),
+                len(body),
+                body,
+            )
+        if self._lines is not responses.json_ok:
+            self._lines = responses.json_ok
+            self._response = self._lines + self._content
+        return self._tag, self._response
 
 
 def result_of(answer: Answer) -> str:

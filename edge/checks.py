@@ -13,22 +13,20 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from edge import context, stream
+from edge import context
 from edge.exchange import Exchange
 from edge.http import CORS, NO_STORE
-from edge.requests import Head, Kind, Route
+from edge.link import UNAVAILABLE, Reply
+from edge.requests import Kind, Plan, Route
 from huidu import reasons
 from huidu.errors import HuiduError, InputError
-from huidu.model import Flag, User
-from huidu.wire import ofrep, profile, visibility
+from huidu.wire import ofrep, visibility
+from huidu.wire.facts import Admissions, Facts, facts_of
 
 if TYPE_CHECKING:
-    from edge.answers import Rendered
     from edge.connection import Connection
-    from edge.rights import Right
     from edge.server import Edge
 
 logger = logging.getLogger("huidu.edge")
@@ -36,30 +34,23 @@ logger = logging.getLogger("huidu.edge")
 SAMPLE_EVERY: Final = 64
 """One check in so many is timed."""
 
-NOBODY: Final = User("", {})
-"""Whom the platform has never seen: every held fact is unknown."""
-
+NO_ADMISSIONS: Final[Admissions] = {}
+NO_LISTS: Final[frozenset[int]] = frozenset()
 NOTHING_SAID: Final[dict[str, Any]] = {}
 
 
 class Check(Exchange):
     """A request for answers of flags."""
 
-    __slots__ = ("edge", "flag", "head", "right", "route", "said", "started", "user")
+    __slots__ = ("plan", "said", "started", "user")
 
-    flag: Flag | None
     said: dict[str, Any]
     user: str
 
-    def __init__(
-        self, connection: Connection, route: Route, head: Head, *, bodiless: bool = False
-    ) -> None:
+    def __init__(self, connection: Connection, plan: Plan, *, bodiless: bool = False) -> None:
         self.connection = connection
-        self.edge: Edge = connection.edge
-        self.route = route
-        self.head = head
-        self.right: Right = head.right
-        self.closes = not head.keep_alive
+        self.plan = plan
+        self.closes = plan.closes
         self.bodiless = bodiless
         self.ready = None
         self.started = 0.0
@@ -68,138 +59,148 @@ class Check(Exchange):
 
     def run(self, body: bytes) -> None:
         """Answer at once where possible, else after the profile was read."""
-        edge = self.edge
+        plan = self.plan
+        edge, right = plan.edge, plan.right
         metrics = edge.metrics
         metrics.asked = asked = metrics.asked + 1
         if not asked % SAMPLE_EVERY:
             self.started = time.perf_counter()
-        if self.right.refusal is not None:
-            self.refuse(*self.right.refusal)
+        if right.refusal is not None:
+            edge.begin_turn()
+            self.refuse(*right.refusal)
             return
         try:
-            needs_profile = self._read(body)
+            if plan.route.kind is Kind.VISIBILITY:
+                self.user = _user_of(plan.route)
+                self.said = NOTHING_SAID
+            else:
+                said = ofrep.read_context(body)
+                self.user = ofrep.targeting_key(said)
+                self.said = context.said(said, right.sayable) if len(said) > 1 else NOTHING_SAID
+            if plan.route.flag is None:
+                raise InputError("expected UTF-8 text without control characters", path="flag")
         except InputError as error:
+            edge.begin_turn()
             self.refuse(400, error.code, str(error))
             return
-        if self.ready is not None:
+        if plan.needs_profile and edge.state.buckets is not None:
+            edge.profiles.fetch(self.user, edge.state.buckets, self)
             return
-        buckets = edge.state.buckets
-        if not needs_profile:
-            self._answer(NOBODY)
-        elif buckets is None:
-            self._answer(None)
+        edge.begin_turn()
+        if plan.flag is None and plan.route.kind is not Kind.BULK:
+            details = f"no flag {(plan.route.flag or '')[:100]!r} is published"
+            self.refuse(404, reasons.FLAG_NOT_FOUND, details)
         else:
-            address, field = profile.address(self.user, buckets)
-            edge.profiles.fetch(address, field, self.profile_came)
-
-    def _read(self, body: bytes) -> bool:
-        """Take in whom and what is asked about; says whether held facts can matter."""
-        route, right = self.route, self.right
-        if route.kind is Kind.VISIBILITY:
-            user = route.user
-            if not user:
-                raise InputError("expected the user's id as UTF-8 text", path="user")
-            if fault := ofrep.key_fault(user):
-                raise InputError(fault, path="user")
-            self.user = user
-            self.said = NOTHING_SAID
-        else:
-            said = ofrep.read_context(body)
-            self.user = ofrep.targeting_key(said)
-            self.said = context.said(said, right.sayable) if len(said) > 1 else NOTHING_SAID
-        if route.kind is Kind.BULK:
-            self.flag = None
-            return True
-        if route.flag is None:
-            raise InputError("expected UTF-8 text without control characters", path="flag")
-        self.flag = flag = right.flags.get(route.flag)
-        if flag is None:
-            self.refuse(404, reasons.FLAG_NOT_FOUND, f"no flag {route.flag[:100]!r} is published")
-            return False
-        return flag.enabled and not flag.killed
+            self(UNAVAILABLE if plan.needs_profile else None)
 
     # 3
 
-    def profile_came(self, reply: Any) -> None:
-        """Called by `edge.profiles` with the record, None for nobody, or an exception."""
+    def __call__(self, reply: Reply) -> None:
+        """Take the record that was read, None for nobody, or an exception; and answer."""
+        plan = self.plan
         try:
-            if reply is None:
-                self._answer(NOBODY)
-            elif isinstance(reply, bytes):
-                today = self.edge.state.days.today(time.time())
-                self._answer(self.right.world.held(reply, today))
+            if type(reply) is bytes:
+                world, day = plan.right.world, plan.edge.state.moment.day
+                facts, admissions, lists = facts_of(reply, day, world.custom_names)
+                self._answer(facts, admissions, lists)
             else:
-                self._answer(None)
+                self._answer({}, NO_ADMISSIONS, NO_LISTS, degraded=reply is not None)
         except HuiduError as error:
             logger.warning("edge.profile_unreadable error=%s", error)
-            self._answer(None)
+            self._answer({}, NO_ADMISSIONS, NO_LISTS, degraded=True)
         except Exception:  # one odd check must not harm those that share its reply
             logger.exception("edge.check_failed")
             self.refuse(500, reasons.GENERAL, "the check failed; the fault is in the log")
 
     # 4
 
-    def _answer(self, held: User | None) -> None:
-        """Answer from the held facts; None when they cannot be read just now."""
-        world = self.right.world
-        known = held or NOBODY
-        facts = context.merged(known.attributes, self.said, world.callers_own)
-        flag = self.flag
-        if flag is None:
-            response = self._bulk(known, facts, degraded=held is None)
-        else:
-            answer = world.compiled.evaluate(
-                flag.key, self.user, facts, known.admissions, known.lists
-            )
-            rendered = world.rendered(answer if held is not None else world.degraded(answer))
-            rendered.given[0] += 1
-            response = self._one(rendered, known, degraded=held is None)
-        if self.started:
-            self.edge.metrics.observe(time.perf_counter() - self.started)
-        self.finish(response)
+    def _answer(
+        self,
+        facts: dict[str, Any],
+        admissions: Admissions,
+        lists: frozenset[int],
+        *,
+        degraded: bool = False,
+    ) -> None:
+        """Answer from the facts, as if nothing were known where they cannot be read just now.
 
-    def _one(self, rendered: Rendered, known: User, *, degraded: bool) -> bytes:
-        edge = self.edge
-        ms = time.time_ns() // 1_000_000
+        Raises:
+            ProfileError: the record turned out to be damaged.
+        """
+        plan = self.plan
+        edge, flag, world = plan.edge, plan.flag, plan.right.world
+        if self.said or world.unheld:
+            context.merged(facts, self.said, world.unheld)
+        if flag is None:
+            self.finish(self._bulk(facts, admissions, lists, degraded=degraded))
+            return
+        answer = world.compiled.evaluate(flag.key, self.user, facts, admissions, lists)
+        if degraded:
+            answer = world.degraded(answer)
+        rendered = world.rendered_by_id.get(id(answer)) or world.rendered(answer)
+        if rendered.failed and type(facts) is Facts:
+            facts.verify()
+        rendered.given[0] += 1
+        ms = edge.state.moment.ms
         decision = edge.state.decisions.next(ms)
         if rendered.records and not degraded:
-            edge.exposures.take(self.right.world, rendered, self.user, known, ms, decision)
-        if self.route.kind is Kind.SINGLE:
-            start, end = rendered.single
-            return edge.responses.ok(start + decision + end)
-        at = edge.state.stamps.at(ms)
-        return edge.responses.ok(visibility.join(rendered.visibility, self.user, decision, at))
+            edge.exposures.take(world, rendered, self.user, admissions, ms, decision)
+        if self.started:
+            edge.metrics.observe(time.perf_counter() - self.started)
+        if plan.route.kind is Kind.SINGLE:
+            lines = edge.responses.json_ok
+            if rendered.lines is not lines:
+                rendered.begin(lines)
+            self.finish(rendered.start + decision + rendered.end)
+        else:
+            at = edge.state.stamps.at(ms)
+            body = visibility.join(rendered.visibility, self.user, decision, at)
+            self.finish(edge.responses.ok(body))
 
-    def _bulk(self, known: User, facts: Mapping[str, Any], *, degraded: bool) -> bytes:
-        edge, right, user = self.edge, self.right, self.user
+    def _bulk(
+        self,
+        facts: dict[str, Any],
+        admissions: Admissions,
+        lists: frozenset[int],
+        *,
+        degraded: bool,
+    ) -> bytes:
+        edge, right, user = self.plan.edge, self.plan.right, self.user
         world = right.world
-        evaluate, by_id = world.compiled.evaluate, world.rendered_by_id
-        admissions, lists = known.admissions, known.lists
-        items = []
-        for flag in right.flags:
-            answer = evaluate(flag, user, facts, admissions, lists)
-            if degraded:
-                answer = world.degraded(answer)
-            # A hundred calls of a method would be felt here.
-            rendered = by_id.get(id(answer)) or world.rendered(answer)
-            rendered.given[0] += 1
-            items.append(rendered.item)
-            if rendered.records and not degraded:
-                ms = time.time_ns() // 1_000_000
+        answers = world.compiled.evaluate_all(right.flags, user, facts, admissions, lists)
+        if degraded:
+            answers = [world.degraded(answer) for answer in answers]
+        together = world.together(answers)
+        if together.failed and type(facts) is Facts:
+            facts.verify()
+        for given in together.given:
+            given[0] += 1
+        if not degraded:
+            for rendered in together.recording:
+                ms = edge.state.moment.ms
                 decision = edge.state.decisions.next(ms)
-                edge.exposures.take(world, rendered, user, known, ms, decision)
-        target = stream.target(edge.state.stream_secret, right.key, time.time())
-        body = ofrep.bulk(items, target)
-        tag = ofrep.etag(body)
-        headers = b"%b%betag: %b\r\n" % (CORS, NO_STORE, tag.encode())
-        asked = self.head.if_none_match
+                edge.exposures.take(world, rendered, user, admissions, ms, decision)
+        if self.started:
+            edge.metrics.observe(time.perf_counter() - self.started)
+        tag, response = together.response(right.stream_target(edge.state), edge.responses)
+        asked = self.plan.head.if_none_match
         if asked and ofrep.etag_matches(asked.decode("latin-1"), tag):
+            headers = b"%b%betag: %b\r\n" % (CORS, NO_STORE, tag.encode())
             return edge.responses.make(304, headers=headers)
-        return edge.responses.make(200, body, headers)
+        return response
 
     def refuse(self, status: int, code: str, details: str, headers: bytes = b"") -> None:
         """Answer with an error in the shape of the route."""
-        self.finish(refusal(self.edge, self.route, status, code, details, headers))
+        plan = self.plan
+        self.finish(refusal(plan.edge, plan.route, status, code, details, headers))
+
+
+def _user_of(route: Route) -> str:
+    if not route.user:
+        raise InputError("expected the user's id as UTF-8 text", path="user")
+    if fault := ofrep.key_fault(route.user):
+        raise InputError(fault, path="user")
+    return route.user
 
 
 _CODES: Final = {

@@ -9,8 +9,8 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 _ALPHABET: Final = b"0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+DECISION_CHARACTERS: Final = 22
 _PAIRS: Final = [bytes((a, b)) for a in _ALPHABET for b in _ALPHABET]
-_COUNT_BITS: Final = 20
 
 
 def base32(number: int, characters: int) -> bytes:
@@ -45,7 +45,7 @@ class Days:
 
 
 class Decisions:
-    """Ids of decisions: 10 characters of time (ms), 4 of a count, 8 of this process.
+    """Ids of decisions: 10 characters of time (ms), 8 of this process, 4 of a count.
 
     They sort by time (and within a process by order), and two never meet: the count cannot turn
     over within a millisecond, and processes differ by 40 random bits.
@@ -55,15 +55,34 @@ class Decisions:
         self._process = base32(int.from_bytes(os.urandom(5), "big"), 8)
         self._count = 0
         self._ms = -1
-        self._prefix = b""
+        self._head = b""
 
     def next(self, ms: int) -> bytes:
         """An id for a check answered at `ms`, in Unix milliseconds."""
-        if ms != self._ms:
+        self._count = count = self._count + 1
+        low = count & 1023
+        if ms != self._ms or not low:
             self._ms = ms
-            self._prefix = base32(ms, 10)
-        self._count = count = self._count + 1 & (1 << _COUNT_BITS) - 1
-        return self._prefix + _PAIRS[count >> 10] + _PAIRS[count & 1023] + self._process
+            self._head = base32(ms, 10) + self._process + _PAIRS[count >> 10 & 1023]
+        return self._head + _PAIRS[low]
+
+
+class Moment:
+    """What checks answered in one turn of the loop have in common: the time and the day.
+
+    Attributes:
+        ms: Unix time in milliseconds.
+        day: proleptic ordinal of the day in the zone.
+    """
+
+    def __init__(self, zone: str) -> None:
+        self._days = Days(zone)
+        self.refresh()
+
+    def refresh(self) -> None:
+        now = time.time()
+        self.ms = int(now * 1000)
+        self.day = self._days.today(now).toordinal()
 
 
 class Stamps:

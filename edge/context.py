@@ -65,22 +65,18 @@ def said(context: Mapping[str, Any], sayable: Mapping[str, Attribute]) -> dict[s
     return values
 
 
-def merged(
-    held: Mapping[str, Any], said: Mapping[str, Any], callers_own: frozenset[str]
-) -> Mapping[str, Any]:
-    """The facts of a check.
+def merged(facts: dict[str, Any], said: Mapping[str, Any], unheld: Iterable[str]) -> None:
+    """Let what the caller said count beside what is held, in `facts`.
 
     Args:
-        held: what the packed profile says.
+        facts: what the packed profile says, this check's own.
         said: what the caller said and may say.
-        callers_own: names of attributes with source ``caller``; a held value of that name is an
-            accident of an older registry and does not count.
+        unheld: names of attributes with source ``caller`` that a profile has a field for: a value
+            held under that name is an accident of an older registry and does not count.
     """
-    if callers_own.isdisjoint(held):
-        return {**held, **said} if said else held
-    facts = {name: value for name, value in held.items() if name not in callers_own}
+    for name in unheld:
+        facts[name] = None
     facts.update(said)
-    return facts
 
 
 def expected(attribute: Attribute) -> str:

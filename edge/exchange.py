@@ -30,7 +30,12 @@ class Exchange:
         self.ready = headless(response) if self.bodiless else response
         connection = self.connection
         queue = connection.queue
-        if queue and queue[0] is self:
+        if len(queue) == 1 and not (self.closes or connection.stopping):
+            # Nearly always. uvloop writes at the end of its turn, after the other answers of this
+            # turn were made: their clients are awake then, and a wake-up costs as much as a check.
+            queue.clear()
+            connection.transport.write(self.ready)
+        elif queue and queue[0] is self:
             connection.edge.write_soon(connection)
 
     streams = False

@@ -10,13 +10,14 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Final
 
 import msgspec
 
 from edge.link import pack
 from huidu import reasons
-from huidu.model import User
+from huidu.model import Admission
 from huidu.wire import names
 
 if TYPE_CHECKING:
@@ -69,11 +70,11 @@ class Exposures:
         world: World,
         rendered: Rendered,
         user: str,
-        known: User,
+        admissions: Mapping[int, Admission],
         at_ms: int,
         decision: bytes,
     ) -> None:
-        """Note that this user was given this answer; `known` is what was held about them."""
+        """Note that this user was given this answer; `admissions` are theirs."""
         answer, flag = rendered.answer, rendered.flag
         mark = (answer.flag, answer.stage, user, answer.visible)
         seen = self._seen
@@ -86,7 +87,7 @@ class Exposures:
         if len(seen) > MOST_REMEMBERED:
             seen.popitem(last=False)
         slot = flag.rollout.slot if flag.rollout is not None else None
-        admission = known.admissions.get(slot) if slot is not None else None
+        admission = admissions.get(slot) if slot is not None else None
         self._buffer.append(
             Exposure(
                 world.snapshot.environment,

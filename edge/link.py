@@ -107,6 +107,7 @@ class Link(asyncio.Protocol):
     Args:
         connected: called after each (re)connection, before waiting commands of others.
         pushed: gets pub/sub messages; without it a message counts as a reply.
+        woken: called before replies are handed out.
     """
 
     def __init__(
@@ -116,15 +117,18 @@ class Link(asyncio.Protocol):
         name: str,
         connected: Callable[[], None] | None = None,
         pushed: Callable[[list[Any]], None] | None = None,
+        woken: Callable[[], None] | None = None,
     ) -> None:
         self.where = where
         self.name = name
         self.alive = False
         self._connected = connected
         self._pushed = pushed
+        self._woken = woken
         self._transport: asyncio.WriteTransport | None = None
         self._reader = hiredis.Reader()
-        self._waiters: deque[Waiter] = deque()
+        self.waiters: deque[Waiter] = deque()
+        """Who is owed a reply, in order."""
         self._unsent: list[bytes] = []
         self._task: asyncio.Task[None] | None = None
         self._lost: asyncio.Event = asyncio.Event()
@@ -212,14 +216,17 @@ class Link(asyncio.Protocol):
         self._lost.set()
 
     def data_received(self, data: bytes) -> None:
-        reader = self._reader
+        if self._woken is not None:
+            self._woken()
+        reader, waiters = self._reader, self.waiters
+        gets, next_waiter = reader.gets, waiters.popleft
         try:
             reader.feed(data)
-            while (reply := reader.gets()) is not False:
-                if self._pushed is not None and type(reply) is list and reply[0] in _PUSHES:
+            while (reply := gets()) is not False:
+                if type(reply) is list and self._pushed is not None and reply[0] in _PUSHES:
                     self._pushed(reply)
-                elif self._waiters:
-                    self._waiters.popleft()(reply)
+                elif waiters:
+                    next_waiter()(reply)
         except hiredis.ProtocolError:
             logger.exception("edge.redis_nonsense link=%s", self.name)
             self.drop()
@@ -234,7 +241,7 @@ class Link(asyncio.Protocol):
         if self._transport is None or not (self.alive or introducing):
             waiter(UNAVAILABLE)
             return
-        self._waiters.append(waiter)
+        self.waiters.append(waiter)
         if not self._unsent:
             assert self._loop is not None
             self._loop.call_soon(self._flush)
@@ -272,7 +279,10 @@ class Link(asyncio.Protocol):
     def _fail_all(self) -> None:
         self.alive = False
         self._unsent.clear()
-        waiters, self._waiters = self._waiters, deque()
+        waiters = list(self.waiters)
+        self.waiters.clear()
+        if waiters and self._woken is not None:
+            self._woken()
         for waiter in waiters:
             waiter(UNAVAILABLE)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Final
 
 from edge.link import UNAVAILABLE, Address, Link, Reply
+from huidu.wire import profile
 
 logger = logging.getLogger("huidu.edge")
 
@@ -26,44 +27,34 @@ PROBE_SECONDS: Final = 0.1
 GIVE_UP_SECONDS: Final = 1.0
 """A connection that stays silent this long is made again; a silent peer may be gone for good."""
 
+MOST_COMMANDS: Final = 65_536
+"""Beginnings of commands that are remembered; some eight megabytes."""
+
 MOST_WAITING: Final = 20_000
 """Reads under way; more than Redis could answer before their deadline."""
 
 
-class _Read:
-    """One read under way. `done` is cleared when the deadline was quicker than the reply."""
-
-    __slots__ = ("born", "done", "owner")
-
-    def __init__(self, owner: Profiles, done: Callable[[Reply], None], born: int) -> None:
-        self.owner = owner
-        self.done: Callable[[Reply], None] | None = done
-        self.born = born
-
-    def __call__(self, reply: Reply) -> None:
-        owner = self.owner
-        if owner.waiting and owner.waiting[0] is self:
-            owner.waiting.popleft()
-        if (done := self.done) is not None:
-            self.done = None
-            done(reply)
-        if owner.open and not isinstance(reply, Exception):
-            owner.close_breaker()
-
-
 class Profiles:
-    """Reads packed profiles. All methods belong to the event loop's thread."""
+    """Reads packed profiles. All methods belong to the event loop's thread.
 
-    def __init__(self, where: Address) -> None:
-        self.link = Link(where, name="profiles", connected=self.close_breaker)
-        self.waiting: deque[_Read] = deque()
+    Args:
+        woken: called before replies are handed out, so that those who wait can share the clock.
+    """
+
+    def __init__(self, where: Address, *, woken: Callable[[], None]) -> None:
+        self.link = Link(where, name="profiles", connected=self.close_breaker, woken=woken)
         self.open = False
         self.deadlines_missed = 0
-        self._ticks = 0
+        self._woken = woken
+        self._asked = 0
+        self._marks: deque[int] = deque(maxlen=DEADLINE_TICKS + 1)
+        """How many reads had been asked for at each of the last ticks."""
         self._timer: asyncio.TimerHandle | None = None
         self._prober: asyncio.TimerHandle | None = None
         self._silent = 0
         self._loop: asyncio.AbstractEventLoop | None = None
+        self._buckets = 0
+        self._commands: dict[int, bytes] = {}
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -79,30 +70,49 @@ class Profiles:
     def readable(self) -> bool:
         return self.link.alive and not self.open
 
-    def fetch(self, key: bytes, field: bytes, done: Callable[[Reply], None]) -> None:
+    def fetch(self, user: str, buckets: int, done: Callable[[Reply], None]) -> None:
         """Read one record; `done` gets its bytes, None when there is none, or an exception.
 
         `done` is called once, at the latest when the deadline has passed, and perhaps at once.
+
+        Args:
+            buckets: how many hashes there are; see `huidu.wire.profile.address`.
         """
-        if self.open or not self.link.alive or len(self.waiting) >= MOST_WAITING:
+        link = self.link
+        if self.open or not link.alive or len(link.waiters) >= MOST_WAITING:
+            self._woken()
             done(UNAVAILABLE)
             return
-        read = _Read(self, done, self._ticks)
-        self.waiting.append(read)
-        self.link.send(
-            b"*3\r\n$4\r\nHGET\r\n$%d\r\n%b\r\n$%d\r\n%b\r\n" % (len(key), key, len(field), field),
-            read,
-        )
+        bucket, field = profile.place(user, buckets)
+        command = self._commands.get(bucket) if buckets == self._buckets else None
+        if command is None:
+            command = self._command(bucket, buckets)
+        link.send(command + field + b"\r\n", done)
+        self._asked += 1
         if self._timer is None and self._loop is not None:
             self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
 
+    def _command(self, bucket: int, buckets: int) -> bytes:
+        """All but the end of the command that reads from a hash; remembered, being the same for
+        some hundred users."""
+        if buckets != self._buckets or len(self._commands) >= MOST_COMMANDS:
+            self._commands.clear()
+            self._buckets = buckets
+        key = profile.key_of(bucket, buckets)
+        made = b"*3\r\n$4\r\nHGET\r\n$%d\r\n%b\r\n$6\r\n" % (len(key), key)
+        self._commands[bucket] = made
+        return made
+
     def _tick(self) -> None:
-        """Once a tick while reads are under way; the oldest is always the first."""
-        self._ticks += 1
+        """Once a tick while reads are under way: has the oldest seen too many of them?"""
         self._timer = None
-        if not self.waiting:
+        waiting = len(self.link.waiters)
+        marks = self._marks
+        if not waiting or self.open:
+            marks.clear()
             return
-        if self._ticks - self.waiting[0].born > DEADLINE_TICKS:
+        marks.append(self._asked)
+        if len(marks) > DEADLINE_TICKS and marks[0] > self._asked - waiting:
             self._open_breaker()
             return
         assert self._loop is not None
@@ -110,18 +120,24 @@ class Profiles:
 
     def _open_breaker(self) -> None:
         """Tell all who wait that Redis is too slow, and everybody after them at once."""
-        late = list(self.waiting)
-        self.waiting.clear()
+        waiters = self.link.waiters
+        late = list(waiters)
+        waiters.clear()
+        waiters.extend([self._came_late] * len(late))  # replies come in order, late ones too
+        self._marks.clear()
         self.open = True
         self.deadlines_missed += len(late)
         logger.warning("edge.redis_stalled waiting=%d", len(late))
-        for read in late:
-            done, read.done = read.done, None
-            if done is not None:
-                done(UNAVAILABLE)
+        self._woken()
+        for done in late:
+            done(UNAVAILABLE)
         self._silent = 0
         assert self._loop is not None
         self._prober = self._loop.call_later(PROBE_SECONDS, self._probe)
+
+    def _came_late(self, reply: Reply) -> None:
+        if not isinstance(reply, Exception):
+            self.close_breaker()
 
     def _probe(self) -> None:
         """While the breaker is open: wait for any late reply, then connect again."""

@@ -20,7 +20,7 @@ from edge.checks import Check, refusal
 from edge.connection import MOST_QUEUED, Connection
 from edge.exchange import Exchange
 from edge.http import CONTINUE, CORS, PREFLIGHT
-from edge.requests import METHODS, Head, Kind, Route, route_of
+from edge.requests import METHODS, Head, Kind, Plan, Route, route_of
 from edge.streaming import listen
 from huidu import reasons
 from huidu.wire import visibility
@@ -67,53 +67,54 @@ class HuiduProtocol(Connection):
     def data_received(self, data: bytes) -> None:
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
-        self.seen = self.edge.tick
+        edge = self.edge
+        self.seen = edge.tick
         if self.mid_message:
             self._parse(data)
-        elif not self.deaf and not self._answer_known(data):
-            self._messages = 0
-            self._plain = False
-            self._parse(data)
-            if self._messages == 1 and self._plain and not self.mid_message:
-                self._remember(data)
+            return
+        if self.deaf:
+            return
+        end = data.find(b"\r\n\r\n")
+        plan = edge.state.plans.get(data[:end]) or self._plan_by_lines(data, end)
+        if plan is not None and len(data) - end == plan.more and not self.stopping:
+            check = Check(self, plan)
+            self.queue.append(check)
+            check.run(data[end + 4 :])
+            if len(self.queue) > MOST_QUEUED:
+                self.flow.pause_reading()
+            return
+        self._messages = 0
+        self._plain = False
+        self._parse(data)
+        if self._messages == 1 and self._plain and not self.mid_message:
+            self._remember(data)
 
-    def _answer_known(self, data: bytes) -> bool:
-        """Answer a request whose header block is known; says whether it was one."""
-        edge = self.edge
+    def _plan_by_lines(self, data: bytes, end: int) -> Plan | None:
+        """The plan of a visibility request whose header lines are known: its first is all new."""
         line_end = data.find(b"\r\n")
-        head_end = data.find(b"\r\n\r\n", line_end)
-        if head_end < 0 or self.stopping:
-            return False
-        head = edge.heads.get(data[line_end:head_end])
-        if (
-            head is None
-            or head.generation != edge.state.generation
-            or len(data) - head_end - 4 != head.length
-        ):
-            return False
-        line = data[:line_end]
-        route = edge.routes.get(line)
-        if route is None:
-            plain = _PLAIN_VISIBILITY.fullmatch(line)
-            if plain is None:
-                return False
-            flag, user = plain.groups()
-            route = Route(Kind.VISIBILITY, flag.decode(), user.decode())
-        self._check(route, head, data[head_end + 4 :])
-        return True
+        head = self.edge.state.heads.get(data[line_end:end])
+        if head is None:
+            return None
+        plain = _PLAIN_VISIBILITY.fullmatch(data, 0, line_end)
+        if plain is None:
+            return None
+        flag, user = plain.groups()
+        return Plan(self.edge, Route(Kind.VISIBILITY, flag.decode(), user.decode()), head)
 
     def _remember(self, data: bytes) -> None:
         """Remember what the parser found in a whole, plain request that `data` is exactly."""
-        head, route, edge = self._head, self._route, self.edge
+        head, route, state = self._head, self._route, self.edge.state
         assert head is not None
-        line_end = data.find(b"\r\n")
-        head_end = data.find(b"\r\n\r\n")
+        end = data.find(b"\r\n\r\n")
         # Strangers teach nothing, or they could wash out what is remembered for others.
-        if head.key is None or route is None or len(data) != head_end + 4 + head.length:
+        if head.key is None or route is None or len(data) != end + 4 + head.length:
             return
-        edge.remember(data[line_end:head_end], head)
-        if route.kind is not Kind.VISIBILITY:
-            edge.remember_route(data[:line_end], route)
+        if head.generation != state.generation:
+            return
+        if route.kind is Kind.VISIBILITY:
+            state.remember(state.heads, data[data.find(b"\r\n") : end], head)
+        else:
+            state.remember(state.plans, data[:end], Plan(self.edge, route, head))
 
     def _parse(self, data: bytes) -> None:
         if self.deaf:
@@ -248,9 +249,7 @@ class HuiduProtocol(Connection):
         self.place(Exchange(self, response, closes=not head.keep_alive))
 
     def _check(self, route: Route, head: Head, body: bytes, *, bodiless: bool = False) -> None:
-        edge = self.edge
-        edge.responses.refresh(self.server_state.default_headers)
-        check = Check(self, route, head, bodiless=bodiless)
+        check = Check(self, Plan(self.edge, route, head), bodiless=bodiless)
         self.queue.append(check)
         check.run(body)
         if len(self.queue) > MOST_QUEUED:

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import enum
 import re
-from typing import Final
+from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 
 from edge.rights import Right
 from edge.state import State
+from edge.stream import STREAM
+from huidu.model import Flag
 from huidu.wire.access import Key
+
+if TYPE_CHECKING:
+    from edge.server import Edge
 
 OFREP: Final = b"/ofrep/v1/evaluate/flags"
 VISIBILITY: Final = b"/api/v1/flags/"
-STREAM: Final = b"/events/v1/stream"
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -78,6 +82,29 @@ def text_of(part: bytes) -> str | None:
 
 
 _CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
+
+
+class Plan:
+    """What all requests with the same head have in common, worked out once.
+
+    Args:
+        more: bytes of a request from the blank line on.
+    """
+
+    __slots__ = ("closes", "edge", "flag", "head", "more", "needs_profile", "right", "route")
+
+    def __init__(self, edge: Edge, route: Route, head: Head) -> None:
+        self.edge = edge
+        self.route = route
+        self.head = head
+        self.right = head.right
+        self.more = head.length + 4
+        self.closes = not head.keep_alive
+        self.flag: Flag | None = None
+        self.needs_profile = True
+        if route.kind is not Kind.BULK and head.right.refusal is None:
+            self.flag = flag = head.right.flags.get(route.flag or "")
+            self.needs_profile = flag is not None and flag.enabled and not flag.killed
 
 
 class Head:

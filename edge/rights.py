@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from edge import stream
 from huidu import reasons
 from huidu.wire.access import KeyKind
 
@@ -22,7 +23,7 @@ Refusal = tuple[int, str, str, bytes]
 class Right:
     """The flags and context values that count for one key in one world, or why none do."""
 
-    __slots__ = ("flags", "key", "refusal", "sayable", "world")
+    __slots__ = ("_stream", "_stream_until", "flags", "key", "refusal", "sayable", "world")
 
     key: Key
     world: World
@@ -31,6 +32,8 @@ class Right:
 
     def __init__(self, state: State, key: Key | None, *, named: bool) -> None:
         """`named` says that the caller showed some key, live or not."""
+        self._stream: tuple[bytes, str | None] = b"", None
+        self._stream_until = 0.0
         self.refusal = _refusal(state, key, named=named)
         if self.refusal is None:
             assert key is not None
@@ -39,6 +42,14 @@ class Right:
             self.world = state.world
             self.flags = state.world.flags_for(key.kind)
             self.sayable = state.world.sayable[key.kind]
+
+    def stream_target(self, state: State) -> str | None:
+        """Path and query of the event stream for this key; see `edge.stream.target`."""
+        now = state.moment.ms / 1000
+        if now >= self._stream_until or state.stream_secret != self._stream[0]:
+            self._stream = state.stream_secret, stream.target(state.stream_secret, self.key, now)
+            self._stream_until = stream.renewed_after(now)
+        return self._stream[1]
 
 
 def _refusal(state: State, key: Key | None, *, named: bool) -> Refusal | None:

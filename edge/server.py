@@ -12,9 +12,8 @@ from edge.http import Responses
 from edge.link import address
 from edge.metrics import Metrics
 from edge.profiles import Profiles
-from edge.requests import Head, Route
 from edge.settings import Settings
-from edge.state import MOST_REMEMBERED, State, World
+from edge.state import State, World
 from edge.stream import Listeners
 from huidu.engine import Compiled
 from huidu.model import Snapshot
@@ -41,15 +40,13 @@ class Edge:
         self.metrics = Metrics()
         self.responses = Responses()
         self.listeners = Listeners()
-        self.profiles = Profiles(where)
+        self.profiles = Profiles(where, woken=self.begin_turn)
         self.feed = Feed(settings, where, self.state, self._world, self._published)
         self.exposures = Exposures(self.feed.control)
         self.tick = 0
         """Seconds since the start, for what need not be precise."""
-        self.heads: dict[bytes, Head] = {}
-        self.routes: dict[bytes, Route] = {}
         self._due: list[Connection] = []
-        self._generation = self._listeners_checked = -1
+        self._listeners_checked = -1
         self._server_state: ServerState | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -88,19 +85,11 @@ class Edge:
         for connection in due:
             connection.flush()
 
-    def remember(self, headers: bytes, head: Head) -> None:
-        """Remember what a header block means."""
-        if len(self.heads) >= MOST_REMEMBERED or self._generation != self.state.generation:
-            self._generation = self.state.generation
-            self.heads.clear()
-            self.routes.clear()
-        self.heads[headers] = head
-
-    def remember_route(self, line: bytes, route: Route) -> None:
-        """Remember what a request line means."""
-        if len(self.routes) >= MOST_REMEMBERED:
-            self.routes.clear()
-        self.routes[line] = route
+    def begin_turn(self) -> None:
+        """Look at the clock, once for all checks that are answered now."""
+        self.state.moment.refresh()
+        if self._server_state is not None:
+            self.responses.refresh(self._server_state.default_headers)
 
     def _world(self, snapshot: Snapshot, compiled: Compiled, version: str) -> World:
         """A world whose first checks will not have to wait for code; called in a thread."""

@@ -7,22 +7,33 @@ so no check ever sees half of a new snapshot. Only `edge.feed` writes here.
 from __future__ import annotations
 
 import datetime
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from edge.answers import Rendered, degraded, result_of
-from edge.clock import Days, Decisions, Stamps
+from edge.answers import Rendered, Together, degraded, result_of
+from edge.clock import Decisions, Moment, Stamps
 from edge.context import sayable
 from edge.settings import Settings
 from huidu.engine import Compiled
-from huidu.model import Answer, Attribute, AttributeSource, Flag, Snapshot, User
-from huidu.wire import access, profile
+from huidu.model import Answer, Attribute, AttributeSource, Flag, Snapshot
+from huidu.wire import access
 from huidu.wire.access import Access, Key, KeyKind
+from huidu.wire.facts import BUILT_IN
 
 MOST_REMEMBERED: Final = 2_048
 """Entries of each cache by request bytes; a full one is emptied, because refilling is cheap."""
 
+MOST_PLANS: Final = 8_192
+MOST_TOGETHER: Final = 128
+"""Whole bodies of bulk answers that are kept; a hundred flags make some twenty kilobytes."""
+
+T = TypeVar("T")
+
 Counts = dict[tuple[str, str], list[int]]
 """How often each result of each flag was given, by flag and result; each count is a list of one."""
+
+
+if TYPE_CHECKING:
+    from edge.requests import Head, Plan
 
 
 class World:
@@ -43,12 +54,13 @@ class World:
         self.sayable: dict[KeyKind, dict[str, Attribute]] = {
             kind: sayable(snapshot.attributes, kind) for kind in KeyKind
         }
-        self.callers_own = frozenset(
-            each.name for each in snapshot.attributes if each.source is AttributeSource.CALLER
-        )
-        self._held: dict[bytes, User] = {}
-        self._held_on = datetime.date.min
+        held = [each for each in snapshot.attributes if each.source is not AttributeSource.CALLER]
+        self.custom_names = {each.id: each.name for each in held}
+        """Attributes that profiles hold beyond the built-in ones, by slot."""
+        self.unheld = BUILT_IN.intersection(self.attributes) - {each.name for each in held}
+        """Built-in facts that the registry has made the caller's own."""
         self.rendered_by_id: dict[int, Rendered] = {}
+        self._together: dict[tuple[int, ...], Together] = {}
         self._degraded: dict[int, tuple[Answer, Answer]] = {}
 
     def rendered(self, answer: Answer) -> Rendered:
@@ -64,6 +76,16 @@ class World:
         self.rendered_by_id[id(answer)] = made
         return made
 
+    def together(self, answers: list[Answer]) -> Together:
+        """The answers of all flags as one body; made only once for those who get the same."""
+        ids = tuple(map(id, answers))
+        known = self._together.get(ids)
+        if known is None:
+            if len(self._together) >= MOST_TOGETHER:
+                self._together.clear()
+            known = self._together[ids] = Together([self.rendered(each) for each in answers])
+        return known
+
     def degraded(self, answer: Answer) -> Answer:
         """What the answer becomes when the profile could not be read; shared like answers are."""
         known = self._degraded.get(id(answer))
@@ -74,20 +96,6 @@ class World:
         made = degraded(answer, self.flags[answer.flag])
         self._degraded[id(answer)] = (answer, made)
         return made
-
-    def held(self, record: bytes, today: datetime.date) -> User:
-        """What a packed profile says today. An application asks about one user several times.
-
-        Raises:
-            ProfileError: the record cannot be read.
-        """
-        if today != self._held_on or len(self._held) >= MOST_REMEMBERED:
-            self._held.clear()
-            self._held_on = today
-        known = self._held.get(record)
-        if known is None:
-            known = self._held[record] = profile.user_of(record, "", today, self.attributes)
-        return known
 
     def flags_for(self, kind: KeyKind) -> dict[str, Flag]:
         """The flags a kind of key may ask for."""
@@ -103,13 +111,17 @@ class State:
         self.buckets: int | None = None
         """Number of profile hashes; None while unknown, and then no profile can be found."""
         self.stream_secret: bytes = b""
-        self.days = Days(settings.day_zone)
+        self.moment = Moment(settings.day_zone)
         self.decisions = Decisions()
         self.stamps = Stamps()
         self.access_sequence = -1
         self.keys_by_id: dict[int, Key] = {}
         self.generation = 0
         """Grows whenever what was concluded from request bytes may have become wrong."""
+        self.plans: dict[bytes, Plan] = {}
+        """What a whole head of a request means, by its bytes; see `edge.protocol`."""
+        self.heads: dict[bytes, Head] = {}
+        """What its header lines mean, for requests whose first line is never twice the same."""
         self._keys: dict[str, Key] = {}
         self._tokens: dict[bytes, Key] = {}
 
@@ -120,7 +132,7 @@ class State:
 
     def take_world(self, world: World) -> None:
         self.world = world
-        self.generation += 1
+        self._forget()
 
     def take_access(self, keys: Access) -> None:
         """Swap the live keys; a revoked one is refused from the next request on."""
@@ -128,7 +140,18 @@ class State:
         self.keys_by_id = {key.id: key for key in keys.keys}
         self._tokens = {}
         self.access_sequence = keys.sequence
+        self._forget()
+
+    def remember(self, where: dict[bytes, T], text: bytes, meaning: T) -> None:
+        """Remember what was concluded from request bytes, for as long as it holds."""
+        if len(where) >= MOST_PLANS:
+            where.clear()
+        where[text] = meaning
+
+    def _forget(self) -> None:
         self.generation += 1
+        self.plans.clear()
+        self.heads.clear()
 
     def key_of(self, token: bytes) -> Key | None:
         """The live key with this text.

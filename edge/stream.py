@@ -16,7 +16,6 @@ from urllib.parse import parse_qs
 
 import msgspec
 
-from edge.requests import STREAM
 from huidu.wire import ofrep
 from huidu.wire.access import Key, KeyKind
 
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("huidu.edge")
 
+STREAM: Final = b"/events/v1/stream"
 HEARTBEAT_SECONDS: Final = 15.0
 TOKEN_STEP_SECONDS: Final = 6 * 3600
 """Tokens are renewed in such steps: providers reconnect when the address changes, so it must rest.
@@ -51,6 +51,11 @@ def target(secret: bytes, key: Key, now: float) -> str | None:
     expiry = (int(now) // TOKEN_STEP_SECONDS + 2) * TOKEN_STEP_SECONDS
     claim = f"{key.environment}.{key.id}.{expiry}"
     return f"{STREAM.decode()}?token={claim}.{_signature(secret, claim)}"
+
+
+def renewed_after(now: float) -> float:
+    """When `target` will be another than it is now, in Unix seconds."""
+    return float((int(now) // TOKEN_STEP_SECONDS + 1) * TOKEN_STEP_SECONDS)
 
 
 def holder(state: State, query: bytes, now: float) -> Key | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import date
+from functools import lru_cache
 from typing import Final
 
 from huidu.errors import EvidenceError
@@ -28,5 +29,15 @@ def risk_now(base: float, scored_on: date, today: date) -> float:
     """
     if not 0 <= base < float("inf"):
         raise EvidenceError(f"risk score: expected a finite number of 0 or more, got {base}")
-    calm_days = max(0, (today - scored_on).days)
-    return float(base * KEPT_AFTER_PERIOD ** (calm_days / PERIOD_DAYS))
+    return faded(base, max(0, (today - scored_on).days))
+
+
+def faded(base: float, calm_days: int) -> float:
+    """`risk_now` for a score and a number of days that are known to be 0 or more."""
+    return float(base * _kept_after(calm_days))
+
+
+@lru_cache(4096)
+def _kept_after(calm_days: int) -> float:
+    kept: float = KEPT_AFTER_PERIOD ** (calm_days / PERIOD_DAYS)
+    return kept

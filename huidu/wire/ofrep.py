@@ -75,6 +75,8 @@ def targeting_key(context: dict[str, Any]) -> str:
         InputError: missing or empty (`TARGETING_KEY_MISSING`), or no usable id (`INVALID_CONTEXT`).
     """
     key = context.get("targetingKey")
+    if type(key) is str and 0 < len(key) <= MAX_KEY_CHARACTERS and key.isprintable():
+        return key  # nearly always
     if key is None or key == "":
         raise InputError(
             "expected the user's id, got none",

@@ -25,6 +25,7 @@ USERS_PER_HASH: Final = 160
 WEEK_DAYS: Final = 7
 MONTH_DAYS: Final = 30
 
+_number: Final = int.from_bytes  # big-endian
 _NONE: Final[dict[int, Admission]] = {}
 _NO_LISTS: Final[frozenset[int]] = frozenset()
 
@@ -38,9 +39,19 @@ def address(user_id: str, buckets: int) -> tuple[bytes, bytes]:
         user_id: any text, lone surrogates included.
         buckets: how many hashes there are, a power of two (`huidu.wire.names.PROFILE_META`).
     """
+    bucket, field = place(user_id, buckets)
+    return key_of(bucket, buckets), field
+
+
+def place(user_id: str, buckets: int) -> tuple[int, bytes]:
+    """Number of the hash and the field in it of a user's record."""
     digest = xxh3_128_digest(user_id.encode("utf-8", "surrogatepass"))
-    bucket = int.from_bytes(digest[:8], "big") & (buckets - 1)
-    return b"p%x:%x" % (buckets.bit_length() - 1, bucket), digest[10:]
+    return _number(digest[:8]) & (buckets - 1), digest[10:]
+
+
+def key_of(bucket: int, buckets: int) -> bytes:
+    """Key of a hash in Redis."""
+    return b"p%x:%x" % (buckets.bit_length() - 1, bucket)
 
 
 def buckets_for(users: int) -> int:

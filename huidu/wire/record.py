@@ -37,10 +37,8 @@ FLAGS: Final = (
 )  # fmt: skip
 """The yes/no facts, by bit."""
 
-_ALL_KNOWN, _HELD, _RING, _TAIL, _REGION, _FRIENDS = 4, 8, 16, 32, 64, 128
-_ASSETS, _YEARLY, _RISK, _REGISTERED, _AGE, _WIFI, _BALANCE, _APPLIED = (
-    1 << bit for bit in range(8)
-)
+ALL_KNOWN, HELD, RING, TAIL, REGION, FRIENDS = 4, 8, 16, 32, 64, 128
+ASSETS, YEARLY, RISK, REGISTERED, AGE, WIFI, BALANCE, APPLIED = (1 << bit for bit in range(8))
 _ALL: Final = 0xFF
 _EPOCH: Final = FIRST_DAY.toordinal()
 _NONE_BY_SLOT: Final[dict[int, Any]] = {}
@@ -123,9 +121,9 @@ def encode(profile: Profile) -> bytes:
     body = bytearray()
     tail = _encode_tail(profile)
     if tail:
-        first |= _TAIL
+        first |= TAIL
     if profile.updated is not None:
-        first |= _HELD
+        first |= HELD
         first, second = _encode_facts(profile, profile.updated, first, body)
     else:
         second = 0
@@ -133,7 +131,7 @@ def encode(profile: Profile) -> bytes:
         if profile != bare:
             raise ProfileError("expected the day of the facts, got none", path="updated")
     if known == _ALL:
-        return bytes([first | _ALL_KNOWN, second, true]) + body + tail
+        return bytes([first | ALL_KNOWN, second, true]) + body + tail
     return bytes([first, second, true, known]) + body + tail
 
 
@@ -144,42 +142,42 @@ def _encode_facts(
     second = 0
     body += _day(updated, "updated")
     if profile.region is not None:
-        first |= _REGION
+        first |= REGION
         body += _leb(_region_number(profile.region), "region")
     if profile.friends is not None:
-        first |= _FRIENDS
+        first |= FRIENDS
         body += _leb(profile.friends, "friends")
     if profile.assets_cny is not None:
-        second |= _ASSETS
+        second |= ASSETS
         body += _hundredths(profile.assets_cny, "assets_cny")
     if profile.yearly_spend_cny is not None:
-        second |= _YEARLY
+        second |= YEARLY
         body += _hundredths(profile.yearly_spend_cny, "yearly_spend_cny")
     if profile.risk_score is not None:
         if profile.risk_scored_on is None:
             raise ProfileError("expected the day of the score, got none", path="risk_scored_on")
-        second |= _RISK
+        second |= RISK
         body += _hundredths(profile.risk_score, "risk_score")
         body += _days_before(updated, profile.risk_scored_on)
     if profile.registered_at is not None:
-        second |= _REGISTERED
+        second |= REGISTERED
         body += _day(profile.registered_at, "registered_at")
     if profile.age is not None:
-        second |= _AGE
+        second |= AGE
         body += _leb(profile.age, "age")
     if profile.wifi_risk is not None:
-        second |= _WIFI
+        second |= WIFI
         body += _hundredths(profile.wifi_risk, "wifi_risk")
     if profile.outstanding_balance_cny is not None:
-        second |= _BALANCE
+        second |= BALANCE
         body += _hundredths(profile.outstanding_balance_cny, "outstanding_balance_cny")
     if profile.applied_fenfu_at is not None:
-        second |= _APPLIED
+        second |= APPLIED
         body += _day(profile.applied_fenfu_at, "applied_fenfu_at")
     if profile.counts:
         if profile.last_day is None:
             raise ProfileError("expected the day of the newest count, got none", path="last_day")
-        first |= _RING
+        first |= RING
         body += _days_before(updated, profile.last_day) + profile.counts
     return first, second
 
@@ -230,9 +228,9 @@ def _read(data: bytes) -> dict[str, Any]:
     first, second, true = data[:3]
     if first & 3 != FORMAT:
         raise ProfileError(f"expected format {FORMAT}, got {first & 3}; update this program")
-    known, at = (_ALL, 3) if first & _ALL_KNOWN else (data[3], 4)
-    if not first & _HELD:
-        if second or known or first & (_RING | _REGION | _FRIENDS):
+    known, at = (_ALL, 3) if first & ALL_KNOWN else (data[3], 4)
+    if not first & HELD:
+        if second or known or first & (RING | REGION | FRIENDS):
             raise ProfileError("a damaged record: facts without their day")
         return _read_end(data, at, {}, first)
     day = _EPOCH + (data[at] | data[at + 1] << 8)
@@ -240,38 +238,38 @@ def _read(data: bytes) -> dict[str, Any]:
     facts: dict[str, Any] = {"updated": _from_ordinal(day)}
     if known:
         facts.update(_yes_no(known, true))
-    if first & _REGION:
-        number, at = _number(data, at)
-        facts["region"] = _region(number)
-    if first & _FRIENDS:
-        facts["friends"], at = _number(data, at)
-    if second & _ASSETS:
-        number, at = _number(data, at)
+    if first & REGION:
+        number, at = read_number(data, at)
+        facts["region"] = region_code(number)
+    if first & FRIENDS:
+        facts["friends"], at = read_number(data, at)
+    if second & ASSETS:
+        number, at = read_number(data, at)
         facts["assets_cny"] = (number >> 1) / 100 if number & 1 else number >> 1
-    if second & _YEARLY:
-        number, at = _number(data, at)
+    if second & YEARLY:
+        number, at = read_number(data, at)
         facts["yearly_spend_cny"] = (number >> 1) / 100 if number & 1 else number >> 1
-    if second & _RISK:
-        number, at = _number(data, at)
+    if second & RISK:
+        number, at = read_number(data, at)
         facts["risk_score"] = (number >> 1) / 100 if number & 1 else number >> 1
-        number, at = _number(data, at)
+        number, at = read_number(data, at)
         facts["risk_scored_on"] = _from_ordinal(day - (number >> 1 ^ -(number & 1)))
-    if second & _REGISTERED:
+    if second & REGISTERED:
         facts["registered_at"] = _from_ordinal(_EPOCH + (data[at] | data[at + 1] << 8))
         at += 2
-    if second & _AGE:
-        facts["age"], at = _number(data, at)
-    if second & _WIFI:
-        number, at = _number(data, at)
+    if second & AGE:
+        facts["age"], at = read_number(data, at)
+    if second & WIFI:
+        number, at = read_number(data, at)
         facts["wifi_risk"] = (number >> 1) / 100 if number & 1 else number >> 1
-    if second & _BALANCE:
-        number, at = _number(data, at)
+    if second & BALANCE:
+        number, at = read_number(data, at)
         facts["outstanding_balance_cny"] = (number >> 1) / 100 if number & 1 else number >> 1
-    if second & _APPLIED:
+    if second & APPLIED:
         facts["applied_fenfu_at"] = _from_ordinal(_EPOCH + (data[at] | data[at + 1] << 8))
         at += 2
-    if first & _RING:
-        number, at = _number(data, at)
+    if first & RING:
+        number, at = read_number(data, at)
         facts["last_day"] = _from_ordinal(day - (number >> 1 ^ -(number & 1)))
         end = at + ring.length(data, at)
         facts["counts"] = data[at:end]
@@ -280,23 +278,23 @@ def _read(data: bytes) -> dict[str, Any]:
 
 
 def _read_end(data: bytes, at: int, facts: dict[str, Any], first: int) -> dict[str, Any]:
-    if not first & _TAIL:
+    if not first & TAIL:
         if at != len(data):
             raise ProfileError(f"a damaged record: expected {at} bytes, got {len(data)}")
         return facts
-    many, at = _number(data, at)
+    many, at = read_number(data, at)
     if many:
         admissions = {}
         for _ in range(many):
-            slot, at = _number(data, at)
-            number, at = _number(data, at)
-            admissions[slot] = _admission(number)
+            slot, at = read_number(data, at)
+            number, at = read_number(data, at)
+            admissions[slot] = admission_of(number)
         facts["admissions"] = admissions
-    many, at = _number(data, at)
+    many, at = read_number(data, at)
     if many:
         numbers = []
         for _ in range(many):
-            number, at = _number(data, at)
+            number, at = read_number(data, at)
             numbers.append(number)
         facts["lists"] = frozenset(numbers)
     if at < len(data):
@@ -312,11 +310,11 @@ def _yes_no(known: int, true: int) -> dict[str, bool]:
 
 
 @lru_cache(1024)
-def _admission(number: int) -> Admission:
+def admission_of(number: int) -> Admission:
     return Admission(number >> 1, bool(number & 1))
 
 
-def _number(data: bytes, at: int) -> tuple[int, int]:
+def read_number(data: bytes, at: int) -> tuple[int, int]:
     """A LEB128 number and where it ends."""
     byte = data[at]
     if byte < 0x80:
@@ -360,7 +358,7 @@ def _region_number(code: str) -> int:
     return whole << 1 | 1 if whole % 100 else whole // 100 << 1
 
 
-def _region(number: int) -> str:
+def region_code(number: int) -> str:
     return f"{number >> 1:06d}" if number & 1 else f"{number >> 1:04d}00"
 
 
