@@ -164,7 +164,7 @@ class Feed:
             raise ValueError(
                 f"expected environment {self.state.environment}, got {decoded.environment}"
             )
-        return self._world_of(decoded, compile_snapshot(decoded), version)
+        return self._world_of(decoded, compile_snapshot(decoded), version, data)
 
     async def _take_access(self, data: bytes, *, keep: bool = True) -> None:
         if data == self._refused_bytes.get("access"):

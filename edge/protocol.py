@@ -16,11 +16,12 @@ from typing import TYPE_CHECKING, Any, Final
 
 import httptools
 
+from edge import platform
 from edge.checks import Check, refusal
 from edge.connection import MOST_QUEUED, Connection
 from edge.exchange import Exchange
 from edge.http import CONTINUE, CORS, PREFLIGHT
-from edge.requests import METHODS, Head, Kind, Plan, Route, route_of
+from edge.requests import CHECKS, METHODS, Head, Kind, Plan, Route, route_of
 from edge.streaming import listen
 from huidu import reasons
 from huidu.wire import visibility
@@ -184,12 +185,18 @@ class HuiduProtocol(Connection):
             self._offered = True
             return
         if route is None:
-            self._handed = True
-            self.cycle = None  # type: ignore[assignment]  # the queue, not uvicorn, keeps the order
-            super().on_headers_complete()
+            self._hand_on()
             return
         plain = self.parser.get_http_version() == "1.1" and self.parser.should_keep_alive()
         self._head = head = Head(self.edge.state, self.headers, keep_alive=plain)
+        if (
+            route.kind is Kind.SNAPSHOT
+            and self.config.in_front
+            and not platform.snapshot_is_here(head)
+        ):
+            self._route = None
+            self._hand_on()
+            return
         self._plain = plain and not (
             self.expect_100_continue
             or any(name == b"transfer-encoding" for name, _ in self.headers)
@@ -199,6 +206,12 @@ class HuiduProtocol(Connection):
             self._too_large(route)
         elif self.expect_100_continue:
             self.place(Exchange(self, CONTINUE))
+
+    def _hand_on(self) -> None:
+        """Let the application behind have this request."""
+        self._handed = True
+        self.cycle = None  # type: ignore[assignment]  # the queue, not uvicorn, keeps the order
+        super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         if self.deaf or self._offered:
@@ -232,11 +245,19 @@ class HuiduProtocol(Connection):
     def _dispatch(self, method: bytes, route: Route, head: Head, body: bytes) -> None:
         allowed = METHODS[route.kind]
         if method in allowed:
+            bodiless = method == b"HEAD"
+            if route.kind in CHECKS:
+                self._check(route, head, body, bodiless=bodiless)
+                return
+            self._plain = False  # not a check, so never answered from memory
             if route.kind is Kind.STREAM:
-                self._plain = False  # not a check, so never answered from memory
                 self.place(listen(self, route, head))
+            elif route.kind is Kind.SNAPSHOT:
+                self.place(platform.snapshot(self, head, bodiless=bodiless))
             else:
-                self._check(route, head, body, bodiless=method == b"HEAD")
+                packed = platform.Packed(self, head, bodiless=bodiless)
+                self.place(packed)
+                packed.run(route, head)
             return
         self._plain = False
         methods = b", ".join(allowed)

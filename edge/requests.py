@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from edge.server import Edge
 
 OFREP: Final = b"/ofrep/v1/evaluate/flags"
+SNAPSHOT: Final = b"/api/v1/snapshot"
+PROFILES: Final = b"/api/v1/profiles/"
+PACKED: Final = b"/packed"
 VISIBILITY: Final = b"/api/v1/flags/"
 
 Headers = list[tuple[bytes, bytes]]
@@ -35,13 +38,18 @@ class Kind(enum.Enum):
     BULK = "bulk"
     VISIBILITY = "visibility"
     STREAM = "stream"
+    SNAPSHOT = "snapshot"
+    PACKED = "packed"
 
 
+CHECKS: Final = (Kind.SINGLE, Kind.BULK, Kind.VISIBILITY)
 METHODS: Final = {
     Kind.SINGLE: (b"POST",),
     Kind.BULK: (b"POST",),
     Kind.VISIBILITY: (b"GET", b"HEAD"),
     Kind.STREAM: (b"GET",),
+    Kind.SNAPSHOT: (b"GET", b"HEAD"),
+    Kind.PACKED: (b"GET", b"HEAD"),
 }
 
 
@@ -67,6 +75,12 @@ def route_of(target: bytes) -> Route | None:
         parts = path[len(VISIBILITY) :].split(b"/")
         if len(parts) == 3 and parts[1] == b"users":
             return Route(Kind.VISIBILITY, flag=text_of(parts[0]), user=text_of(parts[2]))
+    elif path == SNAPSHOT:
+        return Route(Kind.SNAPSHOT)
+    elif path.startswith(PROFILES) and path.endswith(PACKED):
+        user = path[len(PROFILES) : -len(PACKED)]
+        if b"/" not in user:
+            return Route(Kind.PACKED, user=text_of(user))
     elif path == STREAM:
         return Route(Kind.STREAM, query=query)
     return None
@@ -123,6 +137,7 @@ class Head:
         "length",
         "named",
         "right",
+        "wants_json",
     )
 
     def __init__(self, state: State, headers: Headers, *, keep_alive: bool) -> None:
@@ -132,6 +147,7 @@ class Head:
         self.if_none_match = b""
         self.last_event = b""
         self.named = False
+        self.wants_json = False
         self.key: Key | None = None
         bearer = other = b""
         for name, value in headers:
@@ -146,6 +162,8 @@ class Head:
                 self.length = int(value) if value.isdigit() else 0
             elif name == b"if-none-match":
                 self.if_none_match = value
+            elif name == b"accept":
+                self.wants_json = b"application/json" in value
             elif name == b"last-event-id":
                 self.last_event = value
         token = bearer or other

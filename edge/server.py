@@ -91,11 +91,11 @@ class Edge:
         if self._server_state is not None:
             self.responses.refresh(self._server_state.default_headers)
 
-    def _world(self, snapshot: Snapshot, compiled: Compiled, version: str) -> World:
+    def _world(self, snapshot: Snapshot, compiled: Compiled, version: str, blob: bytes) -> World:
         """A world whose first checks will not have to wait for code; called in a thread."""
         asked = {flag for flag, _ in list(self.metrics.answers)} or compiled.flags
         compiled.warm([flag for flag in asked if flag in compiled.flags][:MOST_WARMED])
-        return World(snapshot, compiled, version, self.metrics.answers)
+        return World(snapshot, compiled, version, self.metrics.answers, blob)
 
     def _published(self, world: World) -> None:
         self.listeners.published(world)

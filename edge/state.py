@@ -40,12 +40,19 @@ class World:
     """One snapshot, ready to answer. Immutable but for its caches."""
 
     def __init__(
-        self, snapshot: Snapshot, compiled: Compiled, version: str, counts: Counts
+        self,
+        snapshot: Snapshot,
+        compiled: Compiled,
+        version: str,
+        counts: Counts,
+        blob: bytes = b"",
     ) -> None:
         self._counts = counts
         self.snapshot = snapshot
         self.compiled = compiled
         self.version = version
+        self.blob = blob
+        """The snapshot as it was published."""
         self.sequence = snapshot.sequence
         self.published = datetime.datetime.fromisoformat(snapshot.published_at).timestamp()
         self.flags: dict[str, Flag] = {flag.key: flag for flag in snapshot.flags}

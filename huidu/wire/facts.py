@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Mapping
 from datetime import date
 from functools import lru_cache
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -24,8 +24,8 @@ from huidu.wire import record, ring
 Admissions = Mapping[int, Admission]
 Reader = Callable[["Facts", bytes], Any]
 
-WEEK_DAYS: Final = 7
-MONTH_DAYS: Final = 30
+WINDOWS: Final = (7, 30)
+"""Days of `weekly_payments` and `monthly_payments`."""
 
 _LEB: Final = rb"([\x80-\xff]*+[\x00-\x7f])"
 _DAY: Final = rb"(..)"
@@ -35,21 +35,19 @@ _NO_LISTS: Final[frozenset[int]] = frozenset()
 _read_custom: Final = msgspec.msgpack.Decoder(dict[int, Any]).decode
 
 
-class Layout(NamedTuple):
+class Layout(msgspec.Struct, frozen=True):
     """Where the fields of one kind of record lie.
 
     Args:
         match: finds the fields; the last group is the ring and the tail.
         readers: for each attribute its group and what makes a value of it.
-        day: group of the day of the facts, 0 when no facts are held.
-        scored, newest: groups of the days of the risk score and of the ring, 0 for none.
+        ring: whether the last group begins with a ring.
+        tail: whether it ends with admissions, lists and custom facts.
     """
 
     match: Callable[[bytes], re.Match[bytes] | None]
     readers: dict[str, tuple[int, Reader]]
-    day: int
-    scored: int
-    newest: int
+    ring: bool
     tail: bool
 
 
@@ -59,43 +57,25 @@ class Facts(dict[str, Any]):
     Only for that: what nobody asked for yet is not there for `in`, `get` and iteration.
     """
 
-    __slots__ = ("_fields", "_layout", "_today")
+    __slots__ = ("fields", "readers", "today")
 
-    def __init__(self, fields: re.Match[bytes], layout: Layout, today: int) -> None:
-        self._fields = fields
-        self._layout = layout
-        self._today = today
+    def __init__(
+        self, fields: re.Match[bytes], readers: dict[str, tuple[int, Reader]], today: int
+    ) -> None:
+        self.fields = fields
+        self.readers = readers
+        self.today = today
 
     def __missing__(self, name: str) -> Any:
-        group, read = self._layout.readers[name]
-        value = self[name] = read(self, self._fields[group])
+        group, read = self.readers[name]
+        value = self[name] = read(self, self.fields[group])
         return value
 
     def verify(self) -> None:
         """Raises `ProfileError` when any of the record, not only what was asked for, is damaged."""
-        for name in record.read(self._fields.string):
+        for name in record.read(self.fields.string):
             if name == "counts":
                 self["weekly_payments"]
-
-    def _day(self, group: int) -> int:
-        """Ordinal of a day told as so many days before that of the facts."""
-        text = self._fields[self._layout.day]
-        ago = _number(self._fields[group])
-        return _EPOCH + (text[0] | text[1] << 8) - (ago >> 1 ^ -(ago & 1))
-
-    def _risk(self, text: bytes) -> float:
-        return faded(_money(text), max(0, self._today - self._day(self._layout.scored)))
-
-    def _payments(self, rest: bytes) -> tuple[int, int]:
-        layout = self._layout
-        if not layout.newest:
-            return 0, 0
-        size = ring.length(rest, 0)
-        if size > len(rest) or (size != len(rest) and not layout.tail):
-            raise ProfileError(f"a damaged record: a ring of {size} bytes in {len(rest)}")
-        skip = self._day(layout.newest) - self._today
-        week, month = ring.windows(rest[:size], skip, (WEEK_DAYS, MONTH_DAYS))
-        return week, month
 
 
 def facts_of(
@@ -116,12 +96,12 @@ def facts_of(
     fields = layout.match(data)
     if fields is None:
         raise ProfileError(f"a damaged record of {len(data)} bytes")
-    facts = Facts(fields, layout, today)
+    facts = Facts(fields, layout.readers, today)
     if not layout.tail:
         return facts, _NO_ADMISSIONS, _NO_LISTS
     rest = fields[fields.re.groups]
     try:
-        admissions, lists, custom = _tail(rest, ring.length(rest, 0) if layout.newest else 0)
+        admissions, lists, custom = _tail(rest, ring.length(rest, 0) if layout.ring else 0)
     except (IndexError, ValueError, msgspec.MsgspecError) as error:
         raise ProfileError(f"a damaged record of {len(data)} bytes: {error}") from error
     for slot, value in custom.items():
@@ -157,9 +137,10 @@ def _tail(data: bytes, at: int) -> tuple[Admissions, frozenset[int], dict[int, A
 
 
 def _number(text: bytes) -> int:
-    if len(text) == 1:
-        return text[0]
-    return record.read_number(text, 0)[0]
+    value = text[-1]
+    for byte in text[-2::-1]:  # none for most numbers
+        value = value << 7 | byte & 0x7F
+    return value
 
 
 def _money(text: bytes) -> int | float:
@@ -197,16 +178,41 @@ def _read_region(_facts: Facts, text: bytes) -> str:
     return _region(text)
 
 
-def _read_risk(facts: Facts, text: bytes) -> float:
-    return facts._risk(text)
+def _risk(day: int, scored: int) -> Reader:
+    """Reads the score as it has faded; `day` and `scored` are the groups of its days."""
+
+    def read(facts: Facts, text: bytes) -> float:
+        number = text[0] if len(text) == 1 else _number(text)
+        base = (number >> 1) / 100 if number & 1 else number >> 1
+        calm_days = facts.today - _before(facts.fields[day], facts.fields[scored])
+        return faded(base, calm_days if calm_days > 0 else 0)
+
+    return read
 
 
-def _read_week(facts: Facts, rest: bytes) -> int:
-    return facts._payments(rest)[0]
+def _payments(window: int, day: int, newest: int, *, tail: bool) -> Reader:
+    """Sums one window of the ring; `day` and `newest` are the groups of its days."""
+
+    def read(facts: Facts, rest: bytes) -> int:
+        size = ring.length(rest, 0)
+        if size > len(rest) or (size != len(rest) and not tail):
+            raise ProfileError(f"a damaged record: a ring of {size} bytes in {len(rest)}")
+        skip = _before(facts.fields[day], facts.fields[newest]) - facts.today
+        sums = ring.windows(rest[:size], skip, WINDOWS)
+        facts["weekly_payments"], facts["monthly_payments"] = sums
+        return sums[window]
+
+    return read
 
 
-def _read_month(facts: Facts, rest: bytes) -> int:
-    return facts._payments(rest)[1]
+def _before(day: bytes, ago: bytes) -> int:
+    """Ordinal of a day told as so many days before another."""
+    days = ago[0] if len(ago) == 1 else _number(ago)
+    return _EPOCH + (day[0] | day[1] << 8) - (days >> 1 ^ -(days & 1))
+
+
+def _no_payments(_facts: Facts, _rest: bytes) -> int:
+    return 0
 
 
 _YES_NO: Final = {name: _yes_no(bit, name) for bit, name in enumerate(record.FLAGS)}
@@ -216,7 +222,7 @@ _FIELDS: Final[tuple[tuple[int, int, str, bytes, Reader], ...]] = (
     (0, record.FRIENDS, "friends", _LEB, _read_number),
     (1, record.ASSETS, "assets_cny", _LEB, _read_money),
     (1, record.YEARLY, "yearly_spend_cny", _LEB, _read_money),
-    (1, record.RISK, "risk_score", _LEB, _read_risk),
+    (1, record.RISK, "risk_score", _LEB, _read_money),
     (1, record.REGISTERED, "registered_at", _DAY, _read_day),
     (1, record.AGE, "age", _LEB, _read_number),
     (1, record.WIFI, "wifi_risk", _LEB, _read_money),
@@ -240,26 +246,27 @@ def _layout(head: bytes) -> Layout:
     first, second = head
     pattern = rb"(?s)..(.)" if first & record.ALL_KNOWN else rb"(?s)..(..)"
     readers: dict[str, tuple[int, Reader]] = {name: (1, read) for name, read in _YES_NO.items()}
-    groups, day, scored, newest = 1, 0, 0, 0
+    groups, day = 1, 2
+    has_ring, tail = bool(first & record.RING), bool(first & record.TAIL)
     if first & record.HELD:
         pattern += _DAY
-        day = groups = 2
+        groups = day
         for byte, bit, name, form, read in _FIELDS:
             if head[byte] & bit:
                 groups += 1
                 pattern += form
                 readers[name] = groups, read
-                if bit == record.RISK and byte == 1:
+                if name == "risk_score":
                     pattern += _LEB
-                    scored = groups = groups + 1
-        if first & record.RING:
+                    readers[name] = groups, _risk(day, groups + 1)
+                    groups += 1
+        if has_ring:
             pattern += _LEB
-            newest = groups = groups + 1
-        readers["weekly_payments"] = groups + 1, _read_week
-        readers["monthly_payments"] = groups + 1, _read_month
+            groups += 1
+        for window, name in enumerate(("weekly_payments", "monthly_payments")):
+            read = _payments(window, day, groups, tail=tail) if has_ring else _no_payments
+            readers[name] = groups + 1, read
     elif second or first & (record.RING | record.REGION | record.FRIENDS):
         raise ProfileError("a damaged record: facts without their day")
-    tail = bool(first & record.TAIL)
-    pattern += rb"(.+)" if tail or newest else rb"()"
-    match = re.compile(pattern).fullmatch
-    return Layout(match, readers, day, scored, newest, tail)
+    pattern += rb"(.+)" if tail or has_ring else rb"()"
+    return Layout(re.compile(pattern).fullmatch, readers, has_ring, tail)
