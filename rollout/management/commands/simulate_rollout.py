@@ -207,7 +207,7 @@ class Journey:
             Decision.objects.filter(stage__rollout=self.rollout, acted=True).order_by("-pk").first()
         )
         seconds = time.monotonic() - self.began
-        ended = self.rollout.get_status_display()
+        ended = self.rollout.status.replace("_", " ")
         self.say(f"\n== {ended} after {seconds:.0f} seconds, {self.sent:,} users met the flag")
         if final is not None:
             self.say(f"why:      {final.code}: {final.text}")
