@@ -26,6 +26,9 @@ Rule = dict[str, Any]
 PPM = 1_000_000
 FULL_THRESHOLD = 1 << 64
 
+MAX_ID_CHARACTERS = 128
+"""Longest user id, wherever one is taken in; openids and UUIDs are far shorter."""
+
 
 class AttributeType(enum.StrEnum):
     """The types a registered attribute may have."""

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from drf_spectacular.utils import OpenApiResponse
 
-from cohorts.services.items import MAX_ID_CHARACTERS, MAX_ITEMS
+from cohorts.services.items import MAX_ITEMS
+from huidu.model import MAX_ID_CHARACTERS
 
 _ID: Final[dict[str, Any]] = {"type": "string", "minLength": 1, "maxLength": MAX_ID_CHARACTERS}
 

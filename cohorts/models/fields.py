@@ -8,10 +8,8 @@ from django.core.validators import MaxValueValidator, RegexValidator
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
+from huidu.model import MAX_ID_CHARACTERS as MAX_ID_CHARACTERS
 from huidu.model import PPM
-
-MAX_ID_CHARACTERS = 128
-"""Longest user id and event id; openids and UUIDs are far shorter."""
 
 valid_key = RegexValidator(
     r"^[a-z][a-z0-9_.-]{0,62}$",

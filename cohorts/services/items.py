@@ -11,11 +11,11 @@ from typing import Annotated, Any, Final
 import msgspec
 
 from huidu.errors import InputError
+from huidu.model import MAX_ID_CHARACTERS
 
 MAX_ITEMS: Final = 5_000
 """Most items of one request or batch."""
 
-MAX_ID_CHARACTERS: Final = 128
 MAX_AMOUNT: Final = Decimal("999999999999.99")
 EARLIEST: Final = datetime.datetime(1970, 1, 2, tzinfo=datetime.UTC)
 """First moment of a payment that a packed profile can tell the day of, in every zone."""

@@ -19,10 +19,7 @@ import xxhash
 
 from huidu import reasons
 from huidu.errors import InputError
-from huidu.model import Answer, ValueType
-
-MAX_KEY_CHARACTERS: Final = 256
-"""Longest targeting key that is looked up; real ids (openid, uuid) are far shorter."""
+from huidu.model import MAX_ID_CHARACTERS, Answer, ValueType
 
 _UNUSABLE: Final = re.compile("[\x00-\x1f\x7f\ud800-\udfff]")
 
@@ -75,7 +72,7 @@ def targeting_key(context: dict[str, Any]) -> str:
         InputError: missing or empty (`TARGETING_KEY_MISSING`), or no usable id (`INVALID_CONTEXT`).
     """
     key = context.get("targetingKey")
-    if type(key) is str and 0 < len(key) <= MAX_KEY_CHARACTERS and key.isprintable():
+    if type(key) is str and 0 < len(key) <= MAX_ID_CHARACTERS and key.isprintable():
         return key  # nearly always
     if key is None or key == "":
         raise InputError(
@@ -97,8 +94,8 @@ def targeting_key(context: dict[str, Any]) -> str:
 
 def key_fault(key: str) -> str | None:
     """Why a text cannot be a user's id, as a sentence, or None when it can."""
-    if len(key) > MAX_KEY_CHARACTERS:
-        return f"expected at most {MAX_KEY_CHARACTERS} characters, got {len(key)}"
+    if len(key) > MAX_ID_CHARACTERS:
+        return f"expected at most {MAX_ID_CHARACTERS} characters, got {len(key)}"
     if _UNUSABLE.search(key):
         return "expected text without control characters, got at least one"
     return None

@@ -20,6 +20,7 @@ from django.db.models import F
 from django.utils import timezone
 
 from huidu.errors import InputError, StateError
+from huidu.model import MAX_ID_CHARACTERS
 from rollout.models import Flag, Rollout
 from rollout.services import audit, outbox, publishing
 from rollout.services.audit import Actor
@@ -185,5 +186,8 @@ def users(value: Any, path: str, *, most: int = 10_000) -> None:
             f"expected at most {most:,} users, got {len(value):,}: use a user list", path=path
         )
     for index, user in enumerate(value):
-        if not isinstance(user, str) or not user or "\0" in user or len(user) > 256:
-            raise InputError("expected a user's id of 1 to 256 characters", path=f"{path}[{index}]")
+        if not isinstance(user, str) or "\0" in user or not 0 < len(user) <= MAX_ID_CHARACTERS:
+            raise InputError(
+                f"expected a user's id of 1 to {MAX_ID_CHARACTERS} characters",
+                path=f"{path}[{index}]",
+            )
