@@ -213,6 +213,15 @@ def test_events_need_an_ingest_key(here: World, kind: KeyKind, status: int):
     assert post({"events": [item(1)]}, kind)[0] == status
 
 
+def test_a_server_key_sends_exposures_because_sdks_do_and_nothing_else(here: World):
+    status, answer = post({"events": [shown(1, "u1")]}, KeyKind.SERVER)
+    assert (status, answer["accepted"]) == (200, 1)
+    complete = {"event_id": "c1", "type": "complete", "metric": "failed", "at": NOON.isoformat()}
+    for other in (item(2), complete):
+        status, answer = post({"events": [shown(3, "u3"), other]}, KeyKind.SERVER)
+        assert (status, answer["error"]["code"]) == (403, "permission_denied")
+
+
 def test_a_source_says_up_to_when_it_is_complete(here: World):
     send({"event_id": "c1", "type": "complete", "metric": "failed", "at": NOON.isoformat()})
     assert Feed.objects.get().complete_to == NOON
