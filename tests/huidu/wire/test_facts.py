@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from tests.huidu.wire.test_profile import TODAY, days, profiles
 
 REGISTRY = {"vip": Attribute(id=101, name="vip", type=AttributeType.INTEGER)}
 NAMES = {101: "vip"}
-RING = {"last_day": TODAY, "counts": ring.pack([1, 2, 3])}
+RING: dict[str, Any] = {"last_day": TODAY, "counts": ring.pack([1, 2, 3])}
 FULL = Profile(updated=TODAY, region="440300", friends=300, assets_cny=12.5, **RING)
 
 
