@@ -199,6 +199,9 @@ class Client:
             answer = check(user, attributes, None, None)
             if flag not in overrides:
                 ready[flag] = check
+        except Unreachable as error:
+            logger.warning("sdk.profile_unreachable flag=%s error=%s", flag, error)
+            return refusal(flag, reasons.SYSTEM_ERROR)
         except Exception:  # a check answers, whatever happens
             logger.exception("sdk.check_failed flag=%s", flag)
             return refusal(flag, reasons.SYSTEM_ERROR)

@@ -6,10 +6,13 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from typing import Final
 
 from huidu.model import Attribute, User
-from huidu.sdk.transport import Transport
+from huidu.sdk.transport import Transport, Unreachable
 from huidu.wire import profile as wire
+
+REST_SECONDS: Final = 1.0
 
 
 class HeldFacts:
@@ -25,6 +28,7 @@ class HeldFacts:
         self._seconds = seconds
         self._limit = limit
         self._lock = threading.Lock()
+        self._rest_until = 0.0
         self._kept: OrderedDict[str, tuple[float, bytes | None]] = OrderedDict()
 
     def user(self, key: str, today: int, registry: Mapping[str, Attribute]) -> User:
@@ -44,7 +48,14 @@ class HeldFacts:
             if kept is not None and kept[0] > now:
                 self._kept.move_to_end(key)
                 return kept[1]
-        data = self._transport.packed_profile(key)
+        if now < self._rest_until:
+            raise Unreachable("the platform did not answer a moment ago")
+        try:
+            data = self._transport.packed_profile(key)
+        except Unreachable:
+            # Else every check would wait for its own time-out while the platform is away.
+            self._rest_until = time.monotonic() + REST_SECONDS
+            raise
         with self._lock:
             self._kept[key] = (now + self._seconds, data)
             self._kept.move_to_end(key)

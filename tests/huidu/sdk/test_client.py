@@ -61,6 +61,15 @@ def test_a_caller_cannot_assert_what_only_the_platform_holds(connect):
     assert answer.why == "data.missing"
 
 
+def test_while_facts_cannot_be_fetched_nobody_is_shown_and_nobody_waits(connect, platform):
+    client = connect(held=True, timeout=5.0)
+    platform.fail_with = 503
+    answers = [client.check("weilidai", f"u{number}", STAFF) for number in range(50)]
+    assert {(each.visible, each.why) for each in answers} == {(False, "system.error")}
+    assert sum(path.endswith("/packed") for path in platform.requests) == 1
+    assert client.visible("weilidai", "u1", default=True) is True
+
+
 def test_an_unknown_flag_gives_the_callers_default(connect):
     client = connect()
     assert client.visible("nothing", "u1") is False
