@@ -1,6 +1,7 @@
 """What a check over HTTP costs, beside nginx answering an empty 200 in the same run.
 
     .venv/bin/python bench/edge.py [--seconds 4] [--granian /path/to/venv/bin/granian]
+    .venv/bin/python bench/edge.py --leak      (does memory stay flat? some seconds)
 
 One process on core 0 serves, wrk on core 1 asks over 64 kept-alive connections. A cost is the CPU
 time (user and system) of the serving process per request; Redis, a process of its own, is given
@@ -29,9 +30,10 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from huidu.model import Flag  # noqa: E402
+from huidu.engine import compile_snapshot  # noqa: E402
+from huidu.model import Flag, Snapshot  # noqa: E402
 from huidu.wire import profile, ring  # noqa: E402
-from tests.edge.running import SERVER, ZONE, Running, Store, flags, rollout  # noqa: E402
+from tests.edge.running import ATTRIBUTES, SERVER, ZONE, Running, Store, flags, rollout  # noqa: E402
 
 USERS = 100_000
 FEW = 1_000
@@ -171,7 +173,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=4, help="of each run")
     parser.add_argument("--granian", help="a granian to measure as a candidate")
+    parser.add_argument("--leak", action="store_true", help="look at memory, not at time")
     arguments = parser.parse_args()
+    if arguments.leak:
+        leak(arguments.seconds)
+        return
     seconds, results = arguments.seconds, {}
     folder = Path(tempfile.mkdtemp(prefix="huidu-bench-"))
     (folder / "plain.py").write_text(ASGI)
@@ -214,7 +220,7 @@ def main() -> None:
             with serving(command, 9462) as process:
                 url = "http://127.0.0.1:9462/"
                 results[name] = measure(folder, url, seconds, process, redis, users=USERS)
-        memory = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{edge.process.pid}/status").read_text())
+        memory = resident_kb(edge.process.pid)
         edge.stop()
     finally:
         store.close()
@@ -225,13 +231,57 @@ def main() -> None:
         "command": "python bench/edge.py " + " ".join(sys.argv[1:]),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
         "versions": versions(arguments.granian),
-        "edge_resident_mb": int(memory[1]) // 1024 if memory else None,
+        "edge_resident_mb": memory // 1024,
         "bulk_to_single": round(results["bulk of 100"]["cpu_us"] / results["single"]["cpu_us"], 1),
         "results": results,
     }
     text = json.dumps(report, indent=1)
     (ROOT / "bench" / "results" / "edge.json").write_text(text + "\n")
     print(text)
+
+
+def resident_kb(process: int) -> int:
+    """Memory of a process that is in RAM, in KiB."""
+    found = re.search(r"VmRSS:\s+(\d+)", Path(f"/proc/{process}/status").read_text())
+    assert found
+    return int(found[1])
+
+
+def leak(seconds: int) -> None:
+    """Print how memory grows over millions of engine checks, and over checks by HTTP."""
+    wanted = [*flags(), *(Flag(key=f"f{n}", version=1, rollout=rollout(20 + n)) for n in range(20))]
+    compiled = compile_snapshot(
+        Snapshot(
+            environment="production",
+            sequence=1,
+            published_at="2026-01-01T00:00:00Z",
+            attributes=ATTRIBUTES,
+            cohorts=[],
+            flags=wanted,
+        )
+    )
+    keys = [flag.key for flag in wanted]
+    for turn in range(6):
+        for number in range(500_000 // len(keys)):
+            facts = {"region": f"{number % 1_000_000:06d}", "risk_score": number % 100}
+            compiled.evaluate_all(keys, f"user-{turn}-{number}", facts)
+        print(f"engine: {(turn + 1) * 500_000:,} checks, {resident_kb(os.getpid()):,} KiB")
+    folder = Path(tempfile.mkdtemp(prefix="huidu-leak-"))
+    store = Store()
+    try:
+        fill(store)
+        edge = Running(store)
+        base = f"http://127.0.0.1:{edge.port}/ofrep/v1/evaluate/flags"
+        asked = 0
+        for path in ("/weilidai", "/weilidai", "/weilidai", "", "", "/weilidai", "/weilidai"):
+            asked += load(folder, base + path, seconds, users=USERS)["requests"]
+            print(
+                f"HTTP: {asked:,} requests, {resident_kb(edge.process.pid):,} KiB {path or 'bulk'}"
+            )
+        edge.stop()
+    finally:
+        store.close()
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def versions(granian: str | None) -> dict[str, str]:
