@@ -25,7 +25,6 @@ logger = logging.getLogger("huidu.sdk")
 T = TypeVar("T")
 
 CALLERS: Final = frozenset({AttributeSource.CALLER, AttributeSource.EITHER})
-EPOCH_ORDINAL: Final = datetime(1970, 1, 1).toordinal()  # noqa: DTZ001 - a calendar day
 
 
 class Client:
@@ -235,8 +234,7 @@ def _with_held_facts(check: Check, compiled: Compiled, held: HeldFacts, zone: Zo
     def with_held(user: str, attributes: Mapping[str, Any], *_: object) -> Answer:
         if not user:
             return check(user, attributes, None, None)
-        today = datetime.now(zone).toordinal() - EPOCH_ORDINAL
-        known = held.user(user, today, registry)
+        known = held.user(user, datetime.now(zone).date(), registry)
         facts = dict(known.attributes)
         facts.update((name, attributes[name]) for name in sayable.intersection(attributes))
         return check(user, facts, known.admissions, known.lists)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Mapping
+from datetime import date
 from typing import Final
 
 from huidu.model import Attribute, User
@@ -31,7 +32,7 @@ class HeldFacts:
         self._rest_until = 0.0
         self._kept: OrderedDict[str, tuple[float, bytes | None]] = OrderedDict()
 
-    def user(self, key: str, today: int, registry: Mapping[str, Attribute]) -> User:
+    def user(self, key: str, today: date, registry: Mapping[str, Attribute]) -> User:
         """What is held about `key`, an empty user when nothing is. Raises `Unreachable`."""
         data = self._packed(key)
         if data is None:

@@ -13,6 +13,7 @@ from huidu.model import (
     AttributeSource,
     AttributeType,
     Flag,
+    Gate,
     Rollout,
     RolloutStatus,
     Snapshot,
@@ -61,6 +62,19 @@ def snapshot(sequence: int = 1, **changes: Any) -> Snapshot:
             rollout=shown(2),
         ),
         Flag(
+            key="busy",
+            version=1,
+            gates=[
+                Gate(
+                    key="activity",
+                    dimension="activity",
+                    why="activity.too_low",
+                    rule={">": [{"var": "weekly_payments"}, 5]},
+                )
+            ],
+            rollout=shown(5),
+        ),
+        Flag(
             key="limit",
             version=1,
             type="integer",
@@ -83,6 +97,7 @@ def snapshot(sequence: int = 1, **changes: Any) -> Snapshot:
         published_at="2026-01-01T00:00:00Z",
         attributes=[
             Attribute(id=1, name="staff", type=AttributeType.BOOLEAN, source=AttributeSource.HELD),
+            Attribute(id=3, name="weekly_payments", type=AttributeType.INTEGER),
             Attribute(
                 id=2, name="region", type=AttributeType.REGION, source=AttributeSource.EITHER
             ),

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import datetime
 import os
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from zoneinfo import ZoneInfo
 
 import pytest
 
 from huidu.sdk import Client
 from huidu.sdk.testing import override
+from huidu.wire import profile, ring
 from huidu.wire import snapshot as wire
 from tests.huidu.sdk.platform import Platform, snapshot
 
@@ -59,6 +62,18 @@ def test_a_caller_cannot_assert_what_only_the_platform_holds(connect):
     answer = connect().check("weilidai", "u1", STAFF)
     assert not answer.visible
     assert answer.why == "data.missing"
+
+
+def test_held_facts_are_those_of_today(connect, platform):
+    today = datetime.datetime.now(ZoneInfo("Asia/Shanghai")).date()
+    record = profile.Profile(
+        updated=today, region="440300", staff=True, last_day=today, counts=ring.pack([4, 0, 3])
+    )
+    platform.profiles["u1"] = profile.encode(record)
+    client = connect(held=True)
+    assert client.visible("weilidai", "u1")
+    assert client.visible("busy", "u1")
+    assert not client.visible("busy", "u2")
 
 
 def test_while_facts_cannot_be_fetched_nobody_is_shown_and_nobody_waits(connect, platform):
