@@ -121,7 +121,9 @@ def _snapshot(environment: str) -> Light:
 
 def _outbox() -> Light:
     name = gettext("Publishing")
-    waiting = Outbox.objects.filter(done_at__isnull=True).order_by("id").first()
+    # Messages to people wait for their own receivers; they are no part of what nodes answer.
+    rows = Outbox.objects.filter(done_at__isnull=True).exclude(kind=Outbox.Kind.WEBHOOK)
+    waiting = rows.order_by("id").first()
     if waiting is None:
         return Light(name, gettext("nothing waits"), "good")
     late = timezone.now() - waiting.created_at > timedelta(seconds=30)

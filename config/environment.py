@@ -10,13 +10,17 @@ import contextlib
 import os
 import secrets
 from functools import cached_property
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, AliasChoices, BeforeValidator, Field
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
+from config import freeze
+from config.freeze import Freeze
 from local.servers import socket_folder
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,6 +37,27 @@ def _split(text: object) -> object:
 
 def _absolute(path: Path) -> Path:
     return path.expanduser().absolute()
+
+
+def _web_address(text: str) -> str:
+    parts = urlsplit(text)
+    if text and (parts.scheme not in ("http", "https") or not parts.hostname):
+        raise ValueError(f"expected an address such as http://prometheus:9090, got {text!r}")
+    return text
+
+
+def _warehouse(text: str) -> str:
+    if text and not (text.startswith("duckdb:///") and len(text) > len("duckdb:///")):
+        raise ValueError(f"expected duckdb:///folder/file.duckdb, got {text!r}")
+    return text
+
+
+def _targets(names: list[str]) -> list[str]:
+    for name in names:
+        # What looks like a network must be one: a typing error must not read as a host name.
+        if "/" in name or name.replace(".", "").isdigit():
+            ip_network(name, strict=False)
+    return [name for name in names if name]
 
 
 Names = Annotated[list[str], NoDecode, BeforeValidator(_split)]
@@ -65,9 +90,30 @@ class Environment(BaseSettings):
     origins: Names = []
     """Origins (https://...) that may post to the admin through a proxy, separated by commas."""
 
+    public_url: str = ""
+    """Where people open the admin, for links in messages; empty: this machine and `port`."""
+    prometheus_url: Annotated[str, AfterValidator(_web_address)] = ""
+    """Prometheus whose expressions guards may read; people who edit metrics name no address."""
+    warehouse_url: Annotated[str, AfterValidator(_warehouse)] = ""
+    """The warehouse whose tables guards may read: duckdb:///folder/file.duckdb."""
+    private_targets: Annotated[Names, AfterValidator(_targets)] = []
+    """Hosts and networks (10.0.0.0/8) that webhooks and readings may reach although private."""
+    freeze_windows: Annotated[tuple[Freeze, ...], NoDecode, BeforeValidator(freeze.parse)] = ()
+    """Times without promotion: 2027-02-05/2027-02-12 春节, separated by commas."""
+    email_host: str = ""
+    """The mail server; empty: mails are written to the log."""
+    email_port: int = Field(default=587, ge=1, le=65535)
+    email_user: str = ""
+    email_password: str = ""
+    email_tls: bool = True
+    """STARTTLS before anything is said."""
+    email_from: str = "huidu@localhost"
+
     def model_post_init(self, context: object, /) -> None:
         if not self.database_url:
             self.database_url = f"postgresql://huidu@/huidu?host={socket_folder(self.home)}"
+        if not self.public_url:
+            self.public_url = f"http://127.0.0.1:{self.port}"
         if not self.redis_url:
             self.redis_url = f"unix://{socket_folder(self.home)}/redis.sock"
 

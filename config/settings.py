@@ -7,6 +7,7 @@ from typing import Any
 from django.utils.translation import gettext_lazy as _
 from psycopg.conninfo import conninfo_to_dict
 
+from config import freeze
 from config.environment import ROOT, Environment
 from config.unfold import UNFOLD as UNFOLD
 
@@ -194,3 +195,18 @@ LOGGING: dict[str, Any] = {
 
 HUIDU_ENVIRONMENT = ENV.environment
 HUIDU_DAY_ZONE = ENV.day_zone
+HUIDU_PUBLIC_URL = ENV.public_url.rstrip("/")
+HUIDU_PROMETHEUS_URL = ENV.prometheus_url
+HUIDU_WAREHOUSE_URL = ENV.warehouse_url
+HUIDU_PRIVATE_TARGETS = ENV.private_targets
+HUIDU_FREEZE_WINDOWS = freeze.moments(ENV.freeze_windows, ENV.day_zone)
+
+EMAIL_BACKEND = "django.core.mail.backends." + ("smtp" if ENV.email_host else "console")
+EMAIL_BACKEND += ".EmailBackend"
+EMAIL_HOST = ENV.email_host
+EMAIL_PORT = ENV.email_port
+EMAIL_HOST_USER = ENV.email_user
+EMAIL_HOST_PASSWORD = ENV.email_password
+EMAIL_USE_TLS = ENV.email_tls
+EMAIL_TIMEOUT = 10
+DEFAULT_FROM_EMAIL = ENV.email_from

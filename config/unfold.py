@@ -124,6 +124,7 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     listing(_("API keys"), "key", "rollout.apikey"),
                     listing(_("Webhooks"), "webhook", "rollout.webhook"),
+                    listing(_("Messages sent"), "outgoing_mail", "rollout.delivery"),
                     listing(_("Snapshots"), "photo_library", "rollout.snapshot"),
                     listing(_("Audit log"), "history", "rollout.auditentry"),
                     listing(_("Operators"), "manage_accounts", "auth.user"),

@@ -7,7 +7,7 @@ from typing import Final
 
 from celery import shared_task
 
-from rollout import selectors, tasks_evidence
+from rollout import selectors, tasks_evidence, tasks_messages
 from rollout.services import audit, publishing
 
 logger = logging.getLogger(__name__)
@@ -17,6 +17,7 @@ SCHEDULE: Final[dict[str, float]] = {
     "rollout.tasks.ensure_published": 5.0,
     "rollout.tasks.verify_audit_chain": 3600.0,
     **tasks_evidence.SCHEDULE,
+    **tasks_messages.SCHEDULE,
 }
 """Task name to seconds between ticks; `config.celery` reads it."""
 

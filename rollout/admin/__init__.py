@@ -14,6 +14,8 @@ from rollout.admin import (
     publication,
     rollouts,
     stages,
+    user_lists,
+    webhooks,
 )
 
 __all__ = [
@@ -30,4 +32,6 @@ __all__ = [
     "publication",
     "rollouts",
     "stages",
+    "user_lists",
+    "webhooks",
 ]

@@ -1,4 +1,4 @@
-"""API keys and webhooks: made, shown once, revoked."""
+"""API keys: made, shown once, revoked."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
-from cohorts.admin.base import ReadOnlyAdmin, badge
+from cohorts.admin.base import badge
 from rollout.admin.acts import Act, ActsMixin
 from rollout.admin.base import ServiceAdmin, ServiceForm
-from rollout.models import ApiKey, Webhook
+from rollout.models import ApiKey
 from rollout.services import keys
 from rollout.services.audit import Actor
 
@@ -124,19 +124,3 @@ class ApiKeyAdmin(ActsMixin, ServiceAdmin):
         if row is not None:
             context.update(acts=self.fitting(request, row), status_badge=self.state(row))
         return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
-
-
-@admin.register(Webhook)
-class WebhookAdmin(ReadOnlyAdmin):
-    """Addresses that are told about decisions, kills and publications."""
-
-    list_display = ("name", "url", "environment", "enabled", "health", "last_ok")
-    list_filter = ("environment", "enabled")
-    search_fields = ("name", "url")
-    exclude = ("secret",)
-
-    @display(description=_("state"))
-    def health(self, row: Webhook) -> SafeString:
-        if row.failures:
-            return badge(gettext("%(n)s failures in a row") % {"n": row.failures}, "bad")
-        return badge(gettext("well") if row.last_ok else gettext("not used yet"), "good")

@@ -32,6 +32,11 @@ class FlagForm(ServiceForm):
     off_value = PrettyJson(label=_("hidden value"), required=False)
     payload = PrettyJson(label=_("payload"), required=False)
     prerequisites = PrettyJson(label=_("prerequisites"), required=False)
+    notify = LinesField(
+        label=_("tell by e-mail"),
+        required=False,
+        help_text=_("Addresses, one a line: told of promotions, rollbacks, kills, overdue stages."),
+    )
     allow_users = LinesField(
         label=_("always shown"),
         required=False,
@@ -165,6 +170,7 @@ class FlagAdmin(RequestsMixin, ActsMixin, ServiceAdmin):
                     ("label_zh", "label_en"),
                     "description",
                     ("owner", "lender"),
+                    "notify",
                     ("entry_mode", "type"),
                     "enabled",
                     "four_eyes",

@@ -63,7 +63,9 @@ class MetricAdmin(ServiceAdmin):
                     ("lag", "cap"),
                     "edges",
                     ("baseline_index", "margin_index"),
+                    "source",
                     "query",
+                    "fault",
                 )
             },
         ),
@@ -81,7 +83,7 @@ class MetricAdmin(ServiceAdmin):
         return int(row.used)
 
     def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
-        return ("environment", "key") if obj else ()
+        return ("environment", "key", "fault") if obj else ("fault",)
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False

@@ -10,6 +10,7 @@ from rollout.api import flags, health, records, rollouts, schema  # noqa: F401 -
 from rollout.api.checks import ExplanationView, VisibilityView
 from rollout.api.events import EventsView
 from rollout.api.snapshot import SnapshotView
+from rollout.api.webhooks import WebhookViewSet
 
 manage = SimpleRouter(trailing_slash=False)
 manage.register("flags", flags.FlagViewSet)
@@ -27,6 +28,7 @@ manage.register("changes", rollouts.ChangeViewSet)
 manage.register("metrics", records.MetricViewSet)
 manage.register("keys", records.ApiKeyViewSet)
 manage.register("audit", records.AuditViewSet)
+manage.register("webhooks", WebhookViewSet)
 manage.register("snapshots", records.SnapshotViewSet)
 
 urlpatterns: list[URLPattern | URLResolver] = [

@@ -1,6 +1,6 @@
 """The rows behind a release, one idea per file. Rows hold no behaviour: services write them."""
 
-from rollout.models.access import ApiKey, Webhook
+from rollout.models.access import ApiKey, Delivery, Webhook
 from rollout.models.audit import AuditEntry
 from rollout.models.changes import ChangeRequest
 from rollout.models.compliance import ComplianceItem
@@ -27,6 +27,7 @@ __all__ = [
     "ChangeRequest",
     "ComplianceItem",
     "Decision",
+    "Delivery",
     "ExclusionGroup",
     "Exposure",
     "Feed",

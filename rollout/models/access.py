@@ -68,6 +68,7 @@ class Webhook(models.Model):
     failures = models.PositiveIntegerField(_("failures in a row"), default=0, editable=False)
     last_ok = models.DateTimeField(_("last delivered"), null=True, blank=True, editable=False)
     last_error = models.TextField(_("last error"), blank=True, default="", editable=False)
+    failing_since = models.DateTimeField(_("failing since"), null=True, blank=True, editable=False)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
     class Meta:
@@ -78,3 +79,51 @@ class Webhook(models.Model):
 
     def __str__(self) -> str:
         return self.name
+
+
+class Delivery(models.Model):
+    """One message on its way to one receiver: a webhook, or an e-mail address.
+
+    `message` is the id the receiver sees, the same at every attempt, so it can count it once.
+    """
+
+    message = models.CharField(_("message"), max_length=63)
+    event = models.CharField(_("event"), max_length=63)
+    webhook = models.ForeignKey(
+        Webhook,
+        verbose_name=_("webhook"),
+        related_name="deliveries",
+        null=True,
+        blank=True,
+        on_delete=models.CASCADE,
+    )
+    address = models.CharField(_("e-mail address"), max_length=254, blank=True, default="")
+    body = models.JSONField(_("body"))
+    created_at = models.DateTimeField(_("created at"), auto_now_add=True)
+    attempts = models.PositiveIntegerField(_("attempts"), default=0)
+    next_at = models.DateTimeField(_("next attempt"), null=True, blank=True)
+    status = models.PositiveIntegerField(_("HTTP status"), null=True, blank=True)
+    error = models.TextField(_("last error"), blank=True, default="")
+    delivered_at = models.DateTimeField(_("delivered at"), null=True, blank=True)
+
+    class Meta:
+        verbose_name = _("delivery")
+        verbose_name_plural = _("deliveries")
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["message", "webhook", "address"],
+                name="delivery_once",
+                nulls_distinct=False,
+            )
+        ]
+        indexes = [
+            models.Index(
+                fields=["next_at"],
+                name="delivery_due",
+                condition=models.Q(next_at__isnull=False),
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.event} {self.message}"

@@ -58,6 +58,14 @@ class Flag(models.Model):
     label_en = fields.label_field(_("name (English)"))
     description = models.TextField(_("description"), blank=True, default="")
     owner = models.CharField(_("owner"), max_length=120, blank=True, default="")
+    notify: ArrayField[list[str], list[str]] = ArrayField(
+        models.EmailField(max_length=254),
+        verbose_name=_("tell by e-mail"),
+        default=list,
+        blank=True,
+        size=20,
+        help_text=_("Addresses told of promotions, rollbacks, kills and overdue stages."),
+    )
     entry_mode = models.CharField(
         _("entry"), max_length=8, choices=EntryMode.choices, default=EntryMode.INVITE
     )

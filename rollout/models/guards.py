@@ -26,6 +26,11 @@ class Metric(models.Model):
         INCREASE = "increase", _("more is worse")
         DECREASE = "decrease", _("less is worse")
 
+    class Source(models.TextChoices):
+        URL = "url", _("a web address that answers a number")
+        PROMETHEUS = "prometheus", _("Prometheus expression")
+        SQL = "sql", _("SQL on the warehouse")
+
     environment = fields.environment_field()
     key = fields.key_field()
     label_zh = fields.label_field(_("name (Chinese)"))
@@ -53,12 +58,21 @@ class Metric(models.Model):
     )
     baseline_index = models.PositiveSmallIntegerField(_("baseline edge"), null=True, blank=True)
     margin_index = models.PositiveSmallIntegerField(_("margin edge"), null=True, blank=True)
+    source = models.CharField(
+        _("source of external readings"),
+        max_length=10,
+        choices=Source.choices,
+        default=Source.URL,
+    )
     query = models.TextField(
         _("query"),
         blank=True,
         default="",
-        help_text=_("For external readings: the URL and expression that answer one number."),
+        help_text=_(
+            "For external readings: the URL, expression or SELECT that answers one number."
+        ),
     )
+    fault = models.TextField(_("last reading failed"), blank=True, default="", editable=False)
     created_at = models.DateTimeField(_("created at"), auto_now_add=True)
 
     class Meta:

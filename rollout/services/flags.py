@@ -12,7 +12,7 @@ from django.utils import timezone
 from cohorts.models import UserList
 from huidu.errors import StateError
 from rollout.models import Flag, Rollout, Snapshot
-from rollout.services import audit, outbox, publishing
+from rollout.services import audit, messages, outbox, publishing
 from rollout.services.audit import Actor
 from rollout.services.changing import (
     changing,
@@ -29,6 +29,7 @@ EDITABLE: Final = frozenset(
         "label_en",
         "description",
         "owner",
+        "notify",
         "entry_mode",
         "lender",
         "type",
@@ -48,7 +49,9 @@ EDITABLE: Final = frozenset(
         "exclusion_to_ppm",
     }
 )
-HARMLESS: Final = frozenset({"label_zh", "label_en", "description", "owner", "block_users"})
+HARMLESS: Final = frozenset(
+    {"label_zh", "label_en", "description", "owner", "notify", "block_users"}
+)
 """Fields one person may change on a live flag: they show the product to nobody new."""
 
 
@@ -173,6 +176,7 @@ def kill(flag: Flag, *, by: Actor, reason: str) -> Killed:
                 after={"killed": True, "rollouts_stopped": stopped},
                 reason=reason,
             )
+            messages.tell_killed(flag, by=by, reason=reason)
         outbox.note_snapshot(flag.environment, cause=f"flag.killed {target_of(flag)}", by=by)
     published = publishing.publish_kill(
         flag.environment, flag.key, cause=f"flag.killed {target_of(flag)}: {reason}", by=by.name

@@ -1,76 +1,88 @@
-"""External readings: one number from a Prometheus-like address, recorded like any other event.
+"""External readings, recorded like any other event: one number, and the moment it was true.
 
-`Metric.query` is a URL that answers JSON. Of Prometheus' answer to an instant query the first
-value is taken; any other JSON must be a number, or an object with ``value``.
+Where they come from is `rollout.services.sources`. A source that does not answer leaves no
+reading, and a stage without readings is held; what went wrong stands at the metric.
 """
 
 from __future__ import annotations
 
 import logging
-import math
-from datetime import datetime
-from typing import Any, Final
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Final
 
-import httpx
 from django.db import transaction
 
-from rollout.models import Metric, Stage
-from rollout.services import exposures, outcomes
+from rollout.models import Metric, OutcomeEvent, Stage
+from rollout.services import exposures, outcomes, sources
+from rollout.services.looks import GAUGE_FRESH
 from rollout.services.outcomes import Happened
+from rollout.services.sources import Sample, SourceError
 
 logger = logging.getLogger(__name__)
 
-DEADLINE_SECONDS: Final = 5.0
-MOST_BYTES: Final = 100_000
+GAP: Final = timedelta(minutes=3)
+"""A longer silence is filled from a source that remembers."""
 
 
 def read_all(*, now: datetime) -> int:
-    """Read every gauge that guards a running stage; returns how many answered.
-
-    A source that does not answer leaves no reading, and a stage without readings is held.
-    """
+    """Read every gauge that guards a running stage; returns how many readings were new."""
     metrics = Metric.objects.filter(
         kind=Metric.Kind.GAUGE, guards__stage__status=Stage.Status.RUNNING
     ).exclude(query="")
-    done = 0
-    for metric in metrics.distinct():
-        try:
-            value = _ask(metric.query)
-        except (httpx.HTTPError, httpx.InvalidURL, ValueError, KeyError, IndexError) as error:
-            logger.warning("rollout.gauge_unread metric=%s error=%s", metric.key, error)
-            continue
-        reading = Happened(
-            f"gauge:{metric.key}:{int(now.timestamp())}", "", metric.key, value, None, now
+    return sum(_read(metric, now) for metric in metrics.distinct())
+
+
+def _read(metric: Metric, now: datetime) -> int:
+    try:
+        found = [*_gap(metric, now), sources.read(metric, now=now)]
+    except SourceError as error:
+        logger.warning("rollout.gauge_unread %s", error)
+        _note(metric, error.message)
+        return 0
+    except Exception as error:  # one sick source must not keep the others waiting
+        logger.exception("rollout.gauge_failed metric=%s", metric.key)
+        _note(metric, f"metric {metric.key}: {error!r}"[:1_000])
+        return 0
+    _note(metric, "")
+    return _record(metric, found)
+
+
+def _gap(metric: Metric, now: datetime) -> list[Sample]:
+    """What was missed while nobody asked, no older than a reading may be."""
+    last = (
+        OutcomeEvent.objects.filter(
+            environment=metric.environment,
+            metric=metric.key,
+            at__gt=now - GAUGE_FRESH,
+            at__lte=now,
         )
-        with transaction.atomic():
-            exposures.write_evidence()
-            done += len(outcomes.record(metric.environment, [reading]))
-    return done
+        .order_by("-at")
+        .values_list("at", flat=True)
+        .first()
+    )
+    if last is None or now - last < GAP:
+        return []
+    return sources.missed(metric, since=last, now=now)
 
 
-def _ask(url: str) -> float:
-    answer = httpx.get(url, timeout=DEADLINE_SECONDS, follow_redirects=False)
-    answer.raise_for_status()
-    if len(answer.content) > MOST_BYTES:
-        raise ValueError(f"expected a short answer, got {len(answer.content):,} bytes")
-    return number_of(answer.json())
+def _record(metric: Metric, samples: Sequence[Sample]) -> int:
+    readings = [
+        Happened(
+            f"gauge:{metric.key}:{each.at.timestamp():.3f}",
+            "",
+            metric.key,
+            each.value,
+            None,
+            each.at,
+        )
+        for each in samples
+    ]
+    with transaction.atomic():
+        exposures.write_evidence()
+        return len(outcomes.record(metric.environment, readings))
 
 
-def number_of(answer: Any) -> float:
-    """The number in an answer.
-
-    Raises:
-        ValueError, KeyError, IndexError: there is none.
-    """
-    if isinstance(answer, dict) and "data" in answer:
-        result = answer["data"]["result"]
-        # An instant query answers a scalar [at, "1.5"] or a vector of {"value": [at, "1.5"]}.
-        pair = result if answer["data"].get("resultType") == "scalar" else result[0]["value"]
-        answer = float(pair[1])
-    elif isinstance(answer, dict):
-        answer = answer["value"]
-    if isinstance(answer, bool) or not isinstance(answer, int | float):
-        raise ValueError(f"expected a number, got {str(answer)[:100]!r}")
-    if not math.isfinite(answer):
-        raise ValueError(f"expected a finite number, got {answer}")
-    return float(answer)
+def _note(metric: Metric, fault: str) -> None:
+    if metric.fault != fault:
+        Metric.objects.filter(pk=metric.pk).update(fault=fault)

@@ -179,9 +179,9 @@ def conditions_of(stage: Stage, now: datetime) -> contract.Conditions:
 
 
 def is_frozen(now: datetime) -> bool:
-    """Whether now lies in one of the settings' freeze windows, pairs of moments (from, to)."""
-    windows: Sequence[tuple[datetime, datetime]] = getattr(settings, "HUIDU_FREEZE_WINDOWS", ())
-    return any(start <= now < end for start, end in windows)
+    """Whether now lies in one of the settings' freeze windows, (from, to) and perhaps a name."""
+    windows: Sequence[Sequence[Any]] = getattr(settings, "HUIDU_FREEZE_WINDOWS", ())
+    return any(window[0] <= now < window[1] for window in windows)
 
 
 def cell_id(row: MetricCell) -> str:

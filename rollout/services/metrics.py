@@ -27,6 +27,7 @@ EDITABLE: Final = frozenset(
         "edges",
         "baseline_index",
         "margin_index",
+        "source",
         "query",
     }
 )

@@ -25,7 +25,7 @@ from huidu import promotion
 from huidu.errors import EvidenceError, HuiduError
 from huidu.promotion import contract
 from rollout.models import Decision, MetricCell, Rollout, RollupMark, Stage
-from rollout.services import evidence, looks, rollouts
+from rollout.services import evidence, looks, messages, rollouts
 from rollout.services.audit import ENGINE
 from rollout.services.evidence import Reach
 
@@ -161,7 +161,7 @@ def _write(stage: Stage, last: Decision | None, k: int, now: datetime) -> Decisi
         after, outcome = promotion.review(plan, going_on, look, conditions)
     except EvidenceError as error:
         after, outcome = going_on, refused(error)
-    return Decision.objects.create(
+    decision = Decision.objects.create(
         stage=stage,
         look=k,
         at=now,
@@ -181,6 +181,14 @@ def _write(stage: Stage, last: Decision | None, k: int, now: datetime) -> Decisi
         outcome=msgspec.to_builtins(outcome),
         code_version=promotion.CODE_VERSION,
     )
+    if _is_overdue(decision) and not (last is not None and _is_overdue(last)):
+        messages.tell_overdue(stage, decision, by=ENGINE)
+    return decision
+
+
+def _is_overdue(decision: Decision) -> bool:
+    """Whether the horizon is over, so that only a person can go on."""
+    return any(each.get("code") == "horizon_over" for each in decision.reasons)
 
 
 def refused(error: EvidenceError) -> contract.Outcome:

@@ -158,7 +158,9 @@ def start(rollout: Rollout, *, by: Actor, reason: str) -> Rollout:
 
 
 def pause(rollout: Rollout, *, by: Actor, reason: str) -> Rollout:
-    """Stop reviews and promotions. Nobody loses what they were shown.
+    """Stop promotions. Nobody loses what they were shown, and nobody new is drawn.
+
+    A paused rollout is still reviewed: harm that is proven meanwhile rolls it back.
 
     Raises:
         StateError: not running.

@@ -11,7 +11,7 @@ from django.utils import timezone
 
 from huidu.errors import StateError
 from rollout.models import Flag, Rollout
-from rollout.services import audit, outbox, publishing
+from rollout.services import audit, messages, outbox, publishing
 from rollout.services.audit import Actor
 from rollout.services.changing import grow_version
 
@@ -63,6 +63,7 @@ def step(
                 after=after,
                 reason=reason,
             )
+            messages.tell_step(rollout, verb, by=by, reason=reason, before=before)
             if publishes:
                 cause = f"rollout.{verb} {target}"
                 outbox.publish_after_commit(flag.environment, cause=cause, by=by)

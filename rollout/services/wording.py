@@ -200,6 +200,7 @@ ACTIONS: dict[str, Any] = {
     "webhook.created": _("made a webhook"),
     "webhook.updated": _("changed a webhook"),
     "webhook.removed": _("removed a webhook"),
+    "webhook.disabled": _("switched a dead webhook off"),
 }
 
 

@@ -13,6 +13,7 @@ from rollout import tasks as when
 from rollout import tasks_evidence
 from rollout.models import Decision, Flag, Rollout, Stage
 from rollout.services import evidence, gauges, review
+from rollout.services.sources import SourceError, address
 from tests.rollout.evidence.conftest import NOON, World
 
 
@@ -113,7 +114,7 @@ def test_a_writer_that_hangs_delays_reviews_and_breaks_nothing(
     ],
 )
 def test_a_reading_is_found_in_the_answer(answer: Any, number: float):
-    assert gauges.number_of(answer) == number
+    assert address.number_of(answer) == number
 
 
 @pytest.mark.parametrize(
@@ -128,8 +129,8 @@ def test_a_reading_is_found_in_the_answer(answer: Any, number: float):
     ],
 )
 def test_an_answer_without_a_number_is_no_reading(answer: Any):
-    with pytest.raises((ValueError, KeyError, IndexError, TypeError)):
-        gauges.number_of(answer)
+    with pytest.raises(SourceError):
+        address.number_of(answer)
 
 
 def test_a_source_that_does_not_answer_leaves_no_reading(world: World):
