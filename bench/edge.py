@@ -39,6 +39,7 @@ USERS = 100_000
 FEW = 1_000
 BULK_FLAGS = 100
 CONNECTIONS = 64
+ROUNDS = 3
 ASGI = """
 async def application(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -88,8 +89,18 @@ def load(folder: Path, url: str, seconds: int, *, users: int = 0, delay: int = 0
 def measure(
     folder: Path, url: str, seconds: int, process: int, redis: int, **options: int
 ) -> dict[str, Any]:
-    """One run with the CPU time per request of the server and of Redis, in microseconds."""
+    """The run with the least CPU time per request of the server, in microseconds.
+
+    Others may use the machine too: they can only make a run dearer, by emptying its caches.
+    """
     load(folder, url, 1, **options)  # warm
+    runs = [_run(folder, url, seconds, process, redis, **options) for _ in range(ROUNDS)]
+    return min(runs, key=lambda run: float(run["cpu_us"]))
+
+
+def _run(
+    folder: Path, url: str, seconds: int, process: int, redis: int, **options: int
+) -> dict[str, Any]:
     before = cpu_seconds(process), cpu_seconds(redis)
     said = load(folder, url, seconds, **options)
     used = cpu_seconds(process) - before[0], cpu_seconds(redis) - before[1]

@@ -129,7 +129,8 @@ class Link(asyncio.Protocol):
         self._reader = hiredis.Reader()
         self.waiters: deque[Waiter] = deque()
         """Who is owed a reply, in order."""
-        self._unsent: list[bytes] = []
+        self.unsent: list[bytes] = []
+        """Packed commands that leave with this turn of the loop; `flush_soon` sees to it."""
         self._task: asyncio.Task[None] | None = None
         self._lost: asyncio.Event = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -242,10 +243,14 @@ class Link(asyncio.Protocol):
             waiter(UNAVAILABLE)
             return
         self.waiters.append(waiter)
-        if not self._unsent:
-            assert self._loop is not None
-            self._loop.call_soon(self._flush)
-        self._unsent.append(command)
+        if not self.unsent:
+            self.flush_soon()
+        self.unsent.append(command)
+
+    def flush_soon(self) -> None:
+        """Send the unsent commands at the end of this turn of the loop."""
+        assert self._loop is not None
+        self._loop.call_soon(self._flush)
 
     async def command(self, *words: str | bytes | int) -> Reply:
         """Send a command and wait for its reply.
@@ -272,13 +277,13 @@ class Link(asyncio.Protocol):
             self._transport.write(pack(*words))
 
     def _flush(self) -> None:
-        unsent, self._unsent = self._unsent, []
+        unsent, self.unsent = self.unsent, []
         if self._transport is not None and unsent:
             self._transport.write(b"".join(unsent))
 
     def _fail_all(self) -> None:
         self.alive = False
-        self._unsent.clear()
+        self.unsent.clear()
         waiters = list(self.waiters)
         self.waiters.clear()
         if waiters and self._woken is not None:

@@ -87,7 +87,11 @@ class Profiles:
         command = self._commands.get(bucket) if buckets == self._buckets else None
         if command is None:
             command = self._command(bucket, buckets)
-        link.send(command + field + b"\r\n", done)
+        # What `Link.send` does, without another call.
+        link.waiters.append(done)
+        if not link.unsent:
+            link.flush_soon()
+        link.unsent.append(command + field + b"\r\n")
         self._asked += 1
         if self._timer is None and self._loop is not None:
             self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
