@@ -61,9 +61,17 @@ def ingested(result: Ingested, items: str) -> Response:
     if result.accepted or result.duplicates or not result.rejected:
         return Response(told)
     first = result.rejected[0]
-    field, _, _ = first.code.rpartition(".")
-    path = f"{items}[{first.index}]" + (f".{field}" if field and field != "item" else "")
+    path = f"{items}[{first.index}]{_field_of(first)}"
     return Response(body(first.code, first.detail, path) | told, status=400)
+
+
+def _field_of(fault: Rejected) -> str:
+    """``.paid_at`` for ``paid_at.future``; nothing where the code names no field of the item."""
+    field, _, _ = fault.code.rpartition(".")
+    if field == "attribute":  # the sentence names it: ``age: expected ...``
+        field, told, _ = fault.detail.partition(": ")
+        return f".{field}" if told and field.isidentifier() else ""
+    return f".{field}" if field not in ("", "item", "field") else ""
 
 
 def exception_handler(exception: Exception, context: dict[str, Any]) -> Response | None:
@@ -96,7 +104,9 @@ def exception_handler(exception: Exception, context: dict[str, Any]) -> Response
             headers["Retry-After"] = str(int(wait))
         code = str(exception.default_code)
         return Response(
-            body(code, str(exception.detail)), status=exception.status_code, headers=headers
+            body(code, str(exception.detail), getattr(exception, "path", "")),
+            status=exception.status_code,
+            headers=headers,
         )
     return None
 

@@ -32,6 +32,10 @@ class TooLarge(APIException):
     default_detail = f"expected at most {items.MAX_ITEMS} items and 4 MB"
     default_code = "input.too_large"
 
+    def __init__(self, detail: str | None = None, *, path: str = "") -> None:
+        super().__init__(detail)
+        self.path = path
+
 
 class IngestView(APIView):
     """Takes a list of items; counts the good ones, lists the others."""
@@ -45,7 +49,7 @@ class IngestView(APIView):
             result = ingest(body)
         except InputError as error:
             if error.code == TooLarge.default_code:
-                raise TooLarge(f"{error.path}: {error.message}") from None
+                raise TooLarge(error.message, path=error.path) from None
             raise
         return ingested(result, self.list_name)
 

@@ -137,6 +137,19 @@ def test_a_request_without_one_good_item_is_refused_with_the_path(fault, path):
     assert len(answer["rejected"]) == 1
 
 
+@pytest.mark.parametrize(
+    ("item", "path"),
+    [
+        ({"user_id": "u1", "age": "old"}, "profiles[0].age"),
+        ({"user_id": "u1", "colour": 1}, "profiles[0]"),
+        ({"age": 1}, "profiles[0].user_id"),
+    ],
+)
+def test_the_path_of_a_faulty_profile_names_its_attribute(item, path):
+    status, answer = call(ProfilesView, {"profiles": [item]})
+    assert (status, answer["error"]["path"]) == (400, path)
+
+
 def test_profiles_come_in_and_can_be_read():
     status, answer = call(
         ProfilesView, {"profiles": [{"user_id": "a/b", "age": 30}, {"user_id": "u2", "x": 1}]}
