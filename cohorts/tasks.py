@@ -9,13 +9,14 @@ import redis
 from celery import shared_task
 from django.utils import timezone
 
-from cohorts.services import packing, rebuild
+from cohorts.services import list_versions, packing, rebuild
 
 logger = logging.getLogger("huidu.cohorts")
 
 SCHEDULE: Final[dict[str, float]] = {
     "cohorts.tasks.drain_profiles": 1.0,
     "cohorts.tasks.heal_profiles": 5.0,
+    "cohorts.tasks.carry_on_lists": 2.0,
 }
 """Task name to seconds between ticks; `config.celery` reads it."""
 
@@ -41,3 +42,9 @@ def heal_profiles() -> int:
     except redis.RedisError as error:
         logger.warning("cohorts.heal_postponed error=%s", error)
         return 0
+
+
+@shared_task(acks_late=True, soft_time_limit=50, time_limit=60)
+def carry_on_lists() -> int:
+    """Apply and revert versions of lists that were begun, piece by piece."""
+    return list_versions.carry_on(seconds=20)

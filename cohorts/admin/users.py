@@ -1,4 +1,4 @@
-"""Profiles, payments and lists: what the platform knows about users, written by callers."""
+"""Profiles and payments: what the platform knows about users, written by callers."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
 from cohorts.admin.base import ReadOnlyAdmin
-from cohorts.models import DailyPayments, PaymentEvent, Profile, UserList
+from cohorts.models import DailyPayments, PaymentEvent, Profile
 from cohorts.regions import name_of
-from cohorts.wording import label_of
 
 RISK_PERMISSION = "rollout.change_gate"
 """Who writes gates reads the signals behind them; support reads that a risk gate refused."""
@@ -127,23 +126,3 @@ class PaymentEventAdmin(ReadOnlyAdmin):
     search_help_text = _("Search by the whole user id or event id.")
     ordering = ("-paid_at",)
     show_full_result_count = False
-
-
-@admin.register(UserList)
-class UserListAdmin(ReadOnlyAdmin):
-    """Long lists. They are replaced by uploads, with a comparison before."""
-
-    list_display = ("named", "key", "kind", "size", "version", "updated_at")
-    list_filter = ("kind",)
-    search_fields = ("key", "label_zh", "label_en", "description")
-    fields = (
-        ("key", "kind"),
-        ("label_zh", "label_en"),
-        "description",
-        ("size", "version"),
-        "updated_at",
-    )
-
-    @display(description=_("user list"), ordering="key")
-    def named(self, row: UserList) -> str:
-        return label_of(row)

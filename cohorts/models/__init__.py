@@ -4,6 +4,7 @@ from cohorts.models.attributes import Attribute
 from cohorts.models.cohorts import Cohort, UserList, UserListMember
 from cohorts.models.draws import Admission, Draw
 from cohorts.models.imports import ImportJob
+from cohorts.models.lists import ListChange, ListVersion
 from cohorts.models.payments import DailyPayments, PaymentEvent
 from cohorts.models.profiles import DirtyProfile, Profile, ProfileHistory
 
@@ -15,6 +16,8 @@ __all__ = [
     "DirtyProfile",
     "Draw",
     "ImportJob",
+    "ListChange",
+    "ListVersion",
     "PaymentEvent",
     "Profile",
     "ProfileHistory",

@@ -53,6 +53,23 @@ PATTERNS: list[tuple[str, Any]] = [
         _("Cohorts refer to each other in a circle: %(circle)s."),
     ),
     (
+        r"^after line (?P<line>\d+): .*it looks like GBK",
+        _("After line %(line)s: this is not UTF-8 and looks like GBK. Choose GBK as the encoding."),
+    ),
+    (
+        r"^after line (?P<line>\d+): .*save the file as CSV UTF-8",
+        _("After line %(line)s: this is not UTF-8. Save the file as CSV UTF-8."),
+    ),
+    (
+        r"^expected at least one user id, got ",
+        _("There is no user id in this file. To empty a list, upload it as users to remove."),
+    ),
+    (r"^line 1: expected a column named user_id", _("No column is named user_id.")),
+    (
+        r"^(?P<list>\S+) was at version .*: upload the file again",
+        _("The list has changed since the file was compared. Upload the file again."),
+    ),
+    (
         r"^(?P<step>.+) of (?P<flag>\S+) needs a second person: ",
         _("Changes of %(flag)s need a second person. Send the change for approval."),
     ),

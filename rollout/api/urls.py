@@ -6,7 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.routers import SimpleRouter
 
-from rollout.api import flags, health, records, rollouts, schema  # noqa: F401 - registers itself
+from rollout.api import flags, health, lists, records, rollouts, schema  # noqa: F401 - registers itself
 from rollout.api.checks import ExplanationView, VisibilityView
 from rollout.api.events import EventsView
 from rollout.api.snapshot import SnapshotView
@@ -18,7 +18,7 @@ manage.register("gates", flags.GateViewSet)
 manage.register("tiers", flags.TierViewSet)
 manage.register("region-policies", flags.RegionPolicyViewSet)
 manage.register("cohorts", flags.CohortViewSet)
-manage.register("lists", flags.UserListViewSet)
+manage.register("lists", lists.UserListViewSet)
 manage.register("compliance", flags.ComplianceItemViewSet)
 manage.register("rollouts", rollouts.RolloutViewSet)
 manage.register("stages", rollouts.StageViewSet)

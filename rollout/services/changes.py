@@ -14,6 +14,7 @@ from typing import Any, Final
 from django.db import IntegrityError, transaction
 from django.utils import timezone
 
+from cohorts.models import ListVersion
 from huidu.errors import InputError, StateError
 from rollout.models import ChangeRequest, Flag, Gate, Guard, Rollout, Stage, Tier
 from rollout.services import (
@@ -21,6 +22,7 @@ from rollout.services import (
     cohort_edits,
     flags,
     gates,
+    list_edits,
     payloads,
     region_policies,
     rollouts,
@@ -277,6 +279,20 @@ def _cohort_save(
     )
 
 
+def _list_apply(
+    target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
+) -> object:
+    version = _get(ListVersion, target)
+    return list_edits.apply(version, by=by, reason=reason, approved_by=approved_by)
+
+
+def _list_revert(
+    target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
+) -> object:
+    version = _get(ListVersion, target)
+    return list_edits.revert(version, by=by, reason=reason, approved_by=approved_by)
+
+
 def _region_policy_save(
     target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
 ) -> object:
@@ -316,5 +332,7 @@ KINDS: Final[dict[str, Apply]] = {
     "guard.save": _guard_save,
     "guard.remove": _guard_remove,
     "cohort.save": _cohort_save,
+    "list.apply": _list_apply,
+    "list.revert": _list_revert,
     "region_policy.save": _region_policy_save,
 }

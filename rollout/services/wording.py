@@ -170,6 +170,12 @@ ACTIONS: dict[str, Any] = {
     "cohort.created": _("made a cohort"),
     "cohort.updated": _("changed a cohort"),
     "cohort.removed": _("removed a cohort"),
+    "list.created": _("made a user list"),
+    "list.updated": _("changed a user list"),
+    "list.version_applied": _("applied an uploaded list"),
+    "list.version_reverted": _("reverted an uploaded list"),
+    "list.version_discarded": _("discarded an uploaded list"),
+    "profile.forgotten": _("forgot a user"),
     "region_policy.created": _("made a region policy"),
     "region_policy.updated": _("changed a region policy"),
     "rollout.created": _("planned a rollout"),
@@ -222,6 +228,8 @@ KINDS: dict[str, Any] = {
     "guard.save": _("change a guard"),
     "guard.remove": _("remove a guard"),
     "cohort.save": _("change a cohort"),
+    "list.apply": _("apply an uploaded list"),
+    "list.revert": _("revert an uploaded list"),
 }
 
 

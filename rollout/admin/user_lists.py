@@ -1,0 +1,252 @@
+"""Long user lists: made here, replaced by uploads, and every upload compared before it counts."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+from django import forms
+from django.contrib import admin
+from django.contrib.admin.utils import unquote
+from django.core.exceptions import PermissionDenied
+from django.db.models import Model
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect
+from django.template.response import TemplateResponse
+from django.urls import URLPattern, path, reverse
+from django.utils.safestring import SafeString
+from django.utils.translation import gettext
+from django.utils.translation import gettext_lazy as _
+from unfold.decorators import display
+from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminSelectWidget
+
+from cohorts.admin.base import ReadOnlyAdmin, badge
+from cohorts.models import ListVersion, UserList
+from cohorts.services import list_versions
+from cohorts.wording import label_of
+from huidu.errors import HuiduError
+from rollout.admin import board, faults
+from rollout.admin.acts import Act, ActsMixin
+from rollout.admin.base import ServiceAdmin, ServiceForm, actor
+from rollout.services import changes, list_edits
+from rollout.services.audit import Actor
+
+State = ListVersion.State
+STATE_KIND = {
+    State.READY: "info",
+    State.APPLYING: "warn",
+    State.APPLIED: "good",
+    State.REVERTING: "warn",
+}
+
+
+class UserListForm(ServiceForm):
+    class Meta:
+        model = UserList
+        fields = tuple(sorted(list_edits.EDITABLE))
+
+
+class UploadForm(forms.Form):
+    """A file, and what it means."""
+
+    file = forms.FileField(
+        label=_("File"),
+        widget=UnfoldAdminFileFieldWidget,
+        help_text=_("CSV or .gz: one user id a line, or a column named user_id."),
+    )
+    mode = forms.ChoiceField(
+        label=_("What the file means"),
+        choices=ListVersion.Mode.choices,
+        widget=UnfoldAdminSelectWidget,
+    )
+    encoding = forms.ChoiceField(
+        label=_("Encoding"),
+        choices=[("utf-8", "UTF-8"), ("gb18030", "GBK / GB18030")],
+        widget=UnfoldAdminSelectWidget,
+    )
+
+
+def _touched(row: ListVersion) -> str:
+    return gettext(
+        "%(added)s users are added, %(removed)s are removed, %(unchanged)s stay as they are."
+    ) % {name: f"{getattr(row, name):,}" for name in ("added", "removed", "unchanged")}
+
+
+def _flags(row: ListVersion) -> str:
+    named = ", ".join(label_of(flag) for flag in list_edits.flags_using(row.list))
+    return gettext("Used by: %s.") % named if named else gettext("No flag uses this list.")
+
+
+def _step(kind: str) -> Any:
+    def run(row: ListVersion, by: Actor, values: dict[str, Any]) -> Any:
+        return changes.do_or_request(
+            kind, row.pk, {}, environment=board.environment(), by=by, reason=values["reason"]
+        )
+
+    return run
+
+
+ACTS = (
+    Act(
+        name="apply",
+        title=_("Apply"),
+        icon="check",
+        kind="primary",
+        does=lambda row: f"{gettext('The list becomes what was compared.')} {_flags(row)}",
+        touched=_touched,
+        run=_step("list.apply"),
+        fits=lambda row: row.state == State.READY,
+    ),
+    Act(
+        name="discard",
+        title=_("Discard"),
+        icon="delete",
+        does=lambda row: gettext("Drops the comparison. The list stays as it is."),
+        run=lambda row, by, values: list_edits.discard(row, by=by, reason=values["reason"]),
+        fits=lambda row: row.state == State.READY,
+    ),
+    Act(
+        name="revert",
+        title=_("Revert"),
+        icon="undo",
+        kind="danger",
+        does=lambda row: (
+            gettext("Those who were added go, those who were removed come back.")
+            + f" {_flags(row)}"
+        ),
+        touched=lambda row: gettext("%s users change.") % f"{row.added + row.removed:,}",
+        run=_step("list.revert"),
+        fits=lambda row: row.state == State.APPLIED and row.applied_as == row.list.version,
+    ),
+)
+
+
+@admin.register(UserList)
+class UserListAdmin(ServiceAdmin):
+    """Long lists. Their members change by uploads, with a comparison before."""
+
+    form = UserListForm
+    change_form_outer_before_template = "huidu/list_header.html"
+    list_display = ("named", "key", "kind", "size", "version", "updated_at")
+    list_filter = ("kind",)
+    search_fields = ("key", "label_zh", "label_en", "description")
+    fieldsets = ((None, {"fields": (("key", "kind"), ("label_zh", "label_en"), "description")}),)
+
+    @display(description=_("user list"), ordering="key")
+    def named(self, row: UserList) -> str:
+        return label_of(row)
+
+    def get_readonly_fields(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        return ("key", "kind") if obj else ()
+
+    def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
+        return False  # flags and the versions' history refer to it
+
+    def write(self, request: HttpRequest, form: ServiceForm, obj: Any, by: Actor) -> Model:
+        values = form.values(list_edits.EDITABLE, changed_only=obj is not None)
+        return list_edits.save_list(values, by=by, row=obj, reason=form.said_reason)
+
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.upload_view)
+        ours = path("<path:object_id>/upload/", view, name="cohorts_userlist_upload")
+        return [ours, *super().get_urls()]
+
+    def upload_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """GET asks for a file, POST compares it and shows what it would change."""
+        row = self.get_object(request, unquote(object_id))
+        if row is None:
+            raise Http404
+        if not self.has_change_permission(request, row):
+            raise PermissionDenied
+        form = UploadForm(request.POST or None, request.FILES or None)
+        if request.method == "POST" and form.is_valid():
+            sent = form.cleaned_data
+            try:
+                version = list_versions.upload(
+                    row.pk,
+                    sent["file"].file,
+                    file_name=sent["file"].name,
+                    by=actor(request).name,
+                    mode=sent["mode"],
+                    encoding=sent["encoding"],
+                )
+                url = reverse("admin:cohorts_listversion_change", args=(version.pk,))
+                return HttpResponseRedirect(url)
+            except HuiduError as fault:
+                name = fault.path if fault.path in form.fields else None
+                form.add_error(name, faults.in_words(fault))
+        context = {
+            **self.admin_site.each_context(request),
+            "title": gettext("Upload and compare"),
+            "subtitle": label_of(row),
+            "row": row,
+            "form": form,
+            "back": reverse("admin:cohorts_userlist_change", args=(row.pk,)),
+        }
+        return TemplateResponse(request, "huidu/list_upload.html", context)
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        row = self.get_object(request, object_id)
+        context = dict(extra_context or {})
+        if row is not None:
+            context["subtitle"] = label_of(row)
+            context["list"] = row
+            context["may_upload"] = self.has_change_permission(request, row)
+            context["versions"] = [
+                {"row": each, "badge": state_badge(each)} for each in row.versions.all()[:20]
+            ]
+        return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
+
+
+def state_badge(row: ListVersion) -> SafeString:
+    return badge(row.get_state_display(), STATE_KIND.get(State(row.state), ""))
+
+
+@admin.register(ListVersion)
+class ListVersionAdmin(ActsMixin, ReadOnlyAdmin):
+    """One upload: what it would change, or did."""
+
+    acts = ACTS
+    change_form_outer_before_template = "huidu/list_version_header.html"
+    list_display = ("__str__", "mode", "state_badge", "added", "removed", "uploaded_at")
+    list_filter = ("state", "list")
+    list_select_related = ("list",)
+    fields = (
+        ("list", "mode"),
+        ("file_name", "sha256"),
+        ("uploaded_by", "uploaded_at"),
+        ("base", "applied_as"),
+        "finished_at",
+    )
+
+    @display(description=_("state"), ordering="state")
+    def state_badge(self, row: ListVersion) -> SafeString:
+        return state_badge(row)
+
+    def change_view(
+        self,
+        request: HttpRequest,
+        object_id: str,
+        form_url: str = "",
+        extra_context: dict[str, Any] | None = None,
+    ) -> HttpResponse:
+        row = self.get_object(request, object_id)
+        context = dict(extra_context or {})
+        if row is not None:
+            done, of = list_versions.progress(row)
+            context.update(
+                subtitle=f"{label_of(row.list)} · {row.file_name}",
+                version=row,
+                acts=self.fitting(request, row),
+                status_badge=state_badge(row),
+                sample=list_versions.sample(row),
+                busy=row.state in list_versions.BUSY,
+                done=done,
+                of=of,
+                used=_flags(row),
+            )
+        return cast(HttpResponse, super().change_view(request, object_id, form_url, context))

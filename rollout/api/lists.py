@@ -1,0 +1,145 @@
+"""Management of long user lists: made, uploaded, compared, applied, reverted."""
+
+from __future__ import annotations
+
+from tempfile import TemporaryFile
+from typing import IO, Any, ClassVar, Final
+
+from django.http import Http404
+from django.http.request import RawPostDataException, UnreadablePostError
+from drf_spectacular.utils import OpenApiParameter, extend_schema
+from rest_framework import serializers, status
+from rest_framework.decorators import action
+from rest_framework.request import Request
+from rest_framework.response import Response
+
+from cohorts.models import ListVersion
+from cohorts.services import list_versions
+from cohorts.services.list_files import ENCODINGS
+from huidu.errors import InputError
+from rollout.api import flags
+from rollout.api import serializers as shapes
+from rollout.api.authentication import actor_of
+from rollout.services import list_edits
+
+MOST_BYTES: Final = 1 << 30
+PIECE: Final = 1 << 20
+NUMBER: Final = r"(?P<version>[0-9]{1,18})"
+
+
+class ListVersionSerializer(serializers.ModelSerializer[ListVersion]):
+    """A version: what the file holds, what it would change, how far that is."""
+
+    sample = serializers.SerializerMethodField()
+
+    class Meta:
+        model = ListVersion
+        fields: ClassVar = [
+            "id",
+            "mode",
+            "state",
+            "file_name",
+            "sha256",
+            "uploaded_by",
+            "uploaded_at",
+            "base",
+            "users",
+            "added",
+            "removed",
+            "unchanged",
+            "duplicates",
+            "empty",
+            "invalid",
+            "faults",
+            "sample",
+            "done",
+            "applied_as",
+            "finished_at",
+        ]
+
+    def get_sample(self, row: ListVersion) -> dict[str, list[str]]:
+        return list_versions.sample(row)
+
+
+class UserListViewSet(flags.UserListViewSet):
+    """Lists of users; their members are changed by uploads, compared before they are applied."""
+
+    serializer_class = shapes.UserListSerializer
+
+    @extend_schema(request=shapes.UserListSerializer)
+    def create(self, request: Request) -> Response:
+        """Make an empty list."""
+        row = list_edits.save_list(self.payload(), by=actor_of(request), reason=self.reason())
+        return self.shown(row, code=status.HTTP_201_CREATED)
+
+    @extend_schema(responses=ListVersionSerializer(many=True), methods=["get"])
+    @extend_schema(
+        methods=["post"],
+        request={"text/csv": {"type": "string", "format": "binary"}},
+        parameters=[
+            OpenApiParameter("mode", enum=ListVersion.Mode.values),
+            OpenApiParameter("encoding", enum=list(ENCODINGS)),
+            OpenApiParameter("file_name", str),
+        ],
+        responses={201: ListVersionSerializer},
+    )
+    @action(detail=True, methods=["get", "post"], filter_backends=[], pagination_class=None)
+    def versions(self, request: Request, key: str) -> Response:
+        """The last 50 uploads; or upload one: the body is the CSV, gzipped or not."""
+        row = self.get_object()
+        if request.method != "POST":
+            return Response(ListVersionSerializer(row.versions.all()[:50], many=True).data)
+        asked = request.query_params
+        with TemporaryFile() as file:
+            _receive(request, file)
+            version = list_versions.upload(
+                row.pk,
+                file,
+                file_name=asked.get("file_name", "upload.csv"),
+                by=actor_of(request).name,
+                mode=asked.get("mode", ListVersion.Mode.REPLACE.value),
+                encoding=asked.get("encoding", ENCODINGS[0]),
+            )
+        return Response(ListVersionSerializer(version).data, status=status.HTTP_201_CREATED)
+
+    @extend_schema(responses=ListVersionSerializer)
+    @action(detail=True, url_path=f"versions/{NUMBER}", filter_backends=[])
+    def version(self, request: Request, key: str, version: str) -> Response:
+        """One upload, and how far it is applied."""
+        return Response(ListVersionSerializer(self._version(version)).data)
+
+    @extend_schema(request=shapes.ReasonSerializer, responses=ListVersionSerializer)
+    @action(
+        detail=True,
+        methods=["post"],
+        url_path=f"versions/{NUMBER}/(?P<step>apply|revert)",
+        url_name="version-step",
+        filter_backends=[],
+    )
+    def step(self, request: Request, key: str, version: str, step: str) -> Response:
+        """Apply a compared upload, or take back the one applied last."""
+        found = self._version(version)
+        if (filed := self.change(f"list.{step}", found.pk, {})) is not None:
+            return filed
+        found.refresh_from_db()
+        return Response(ListVersionSerializer(found).data)
+
+    def _version(self, version: str) -> ListVersion:
+        found: Any = self.get_object().versions.filter(pk=int(version)).first()
+        if found is None:
+            raise Http404
+        return found  # type: ignore[no-any-return]
+
+
+def _receive(request: Request, file: IO[bytes]) -> None:
+    """The request's body onto the disk, a piece at a time."""
+    left = MOST_BYTES
+    try:
+        while piece := request._request.read(PIECE):
+            left -= len(piece)
+            if left < 0:
+                raise InputError(f"expected at most {MOST_BYTES:,} bytes: send it as .gz")
+            file.write(piece)
+    except (UnreadablePostError, RawPostDataException) as error:
+        raise InputError(f"expected a whole request body: {error}") from None
+    file.seek(0)

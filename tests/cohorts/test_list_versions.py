@@ -1,0 +1,217 @@
+"""Uploads of lists: read line by line, compared before anything changes, applied and taken back."""
+
+from __future__ import annotations
+
+import gzip
+import io
+from collections.abc import Callable
+
+import pytest
+from django.db import transaction
+
+from cohorts.models import DirtyProfile, ListChange, ListVersion, UserList, UserListMember
+from cohorts.services import list_versions, lists, packing
+from cohorts.services.list_files import Counts, user_ids
+from huidu.errors import InputError, StateError
+from huidu.model import User
+
+State = ListVersion.State
+
+
+def read(content: bytes, encoding: str = "utf-8") -> tuple[list[str], Counts]:
+    counts = Counts()
+    return list(user_ids(io.BytesIO(content), counts, encoding)), counts
+
+
+@pytest.mark.parametrize(
+    ("content", "found"),
+    [
+        (b"u1\nu2\n", ["u1", "u2"]),
+        (b"u1\r\nu2", ["u1", "u2"]),
+        (b"\xef\xbb\xbfuser_id\nu1\n", ["u1"]),
+        (b"\xef\xbb\xbfu1\nu2\n", ["u1", "u2"]),
+        (b'name,User_ID\n"Wang, ""Da""\nsecond line",u1\n', ["u1"]),
+        (b"u1\n\n  \n\tu2 \n", ["u1", "u2"]),
+        ("用户\n张三\n".encode(), ["张三"]),
+        (gzip.compress(b"user_id\nu1\n"), ["u1"]),
+        (b"a\\b\n", ["a\\b"]),
+    ],
+)
+def test_ids_are_read_from_all_usual_files(content: bytes, found: list[str]) -> None:
+    assert read(content)[0] == found
+
+
+def test_gbk_is_read_when_it_is_said() -> None:
+    assert read("用户\n张三\n".encode("gb18030"), "gb18030")[0] == ["张三"]
+
+
+def test_invalid_lines_are_told_by_number_without_what_stood_there() -> None:
+    long = "x" * 129
+    content = f'u1\n\n{long}\nu2,more\n"a\nb"\n1.2E+15\nu3\n'.encode()
+    found, counts = read(content)
+    assert found == ["u1", "u3"]
+    assert (counts.rows, counts.empty, counts.invalid) == (2, 1, 4)
+    assert [each["line"] for each in counts.faults] == [3, 4, 6, 7]
+    assert counts.faults[0]["reason"] == "expected 1 to 128 characters, got 129"
+    assert "spreadsheet" in str(counts.faults[3]["reason"])
+    assert long not in str(counts.faults)
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ("用户\n张三\n".encode("gb18030"), "looks like GBK"),
+        ("用户\n".encode("utf-16"), "got UTF-16"),
+        (b"u1\n\xff\xff\xff\n", "expected UTF-8"),
+        (b"PK\x03\x04rest", "Excel"),
+        (b"a,b\n1,2\n", "a column named user_id"),
+        (gzip.compress(b"u1\n" * 1000)[:-12], "whole .gz"),
+        (b"x" * 200_000, "lines of at most"),
+    ],
+)
+def test_files_that_cannot_be_read_are_refused_with_a_sentence(content: bytes, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        read(content)
+
+
+@pytest.fixture
+def number(db: object) -> int:
+    number = UserList.objects.create(key="vip", kind="allow").number
+    lists.add_members(number, ["u1", "u2", "u3"])
+    DirtyProfile.objects.all().delete()
+    return number
+
+
+def upload(number: int, text: str, **options: str) -> ListVersion:
+    file = io.BytesIO(text.encode())
+    return list_versions.upload(number, file, file_name="vip.csv", by="wang", **options)
+
+
+def apply(version: ListVersion) -> None:
+    with transaction.atomic():
+        list_versions.begin_apply(version)
+    list_versions.carry_on()
+    version.refresh_from_db()
+
+
+def revert(version: ListVersion) -> None:
+    list_versions.begin_revert(version)
+    list_versions.carry_on()
+    version.refresh_from_db()
+
+
+def members(number: int) -> set[str]:
+    rows = UserListMember.objects.filter(list_id=number)
+    return set(rows.values_list("user_id", flat=True))
+
+
+def counts(version: ListVersion) -> tuple[int, ...]:
+    return (version.users, version.added, version.removed, version.unchanged, version.duplicates)
+
+
+def test_a_file_is_compared_and_changes_nothing_yet(number: int) -> None:
+    version = upload(number, "u2\nu3\nu4\nu4\n")
+    assert counts(version) == (3, 1, 1, 2, 1)
+    assert list_versions.sample(version) == {"added": ["u4"], "removed": ["u1"]}
+    assert members(number) == {"u1", "u2", "u3"}
+    assert not DirtyProfile.objects.exists()
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected", "after"),
+    [
+        ("replace", (2, 1, 2, 1, 0), {"u3", "u4"}),
+        ("add", (2, 1, 0, 1, 0), {"u1", "u2", "u3", "u4"}),
+        ("remove", (2, 0, 1, 1, 0), {"u1", "u2"}),
+    ],
+)
+def test_applying_does_what_was_compared_and_reverting_undoes_it(
+    number: int, mode: str, expected: tuple[int, ...], after: set[str]
+) -> None:
+    version = upload(number, "u3\nu4\n", mode=mode)
+    assert counts(version) == expected
+    apply(version)
+    row = UserList.objects.get(pk=number)
+    assert (version.state, version.applied_as, row.version) == (State.APPLIED, 2, 2)
+    assert members(number) == after
+    assert row.size == len(after)
+    changed = after ^ {"u1", "u2", "u3"}
+    assert set(DirtyProfile.objects.values_list("user_id", flat=True)) == changed
+    revert(version)
+    assert members(number) == {"u1", "u2", "u3"}
+    assert (version.state, UserList.objects.get(pk=number).size) == (State.REVERTED, 3)
+
+
+def test_versions_are_taken_back_one_after_the_other(number: int) -> None:
+    first = upload(number, "u1\n")
+    apply(first)
+    second = upload(number, "u9\n")
+    apply(second)
+    with pytest.raises(StateError, match="revert the newest one first"):
+        list_versions.begin_revert(first)
+    revert(second)
+    assert members(number) == {"u1"}
+    first.refresh_from_db()
+    revert(first)
+    assert members(number) == {"u1", "u2", "u3"}
+
+
+def test_a_comparison_with_a_list_that_changed_since_is_not_applied(number: int) -> None:
+    version = upload(number, "u1\n")
+    lists.add_members(number, ["u7"])
+    with pytest.raises(StateError, match="upload the file again"):
+        list_versions.begin_apply(version)
+    assert members(number) == {"u1", "u2", "u3", "u7"}
+
+
+def test_two_versions_are_never_under_way_together(number: int) -> None:
+    one, other = upload(number, "u1\n"), upload(number, "u2\n")
+    list_versions.begin_apply(one)
+    with pytest.raises(StateError, match="under way"):
+        list_versions.begin_apply(other)
+
+
+def test_a_discarded_comparison_keeps_no_user_and_is_not_applied(number: int) -> None:
+    version = upload(number, "u8\n")
+    list_versions.discard(version)
+    assert not ListChange.objects.exists()
+    with pytest.raises(StateError):
+        list_versions.begin_apply(version)
+
+
+def test_a_file_without_users_is_refused_rather_than_emptying_the_list(number: int) -> None:
+    with pytest.raises(InputError, match="at least one user id, got 0 invalid and 2 empty lines"):
+        upload(number, "user_id\n\n  \n")
+    assert not ListVersion.objects.exists()
+
+
+def test_a_refused_file_leaves_the_transaction_usable(number: int) -> None:
+    with pytest.raises(InputError):
+        list_versions.upload(number, io.BytesIO(b"u1\n\xff\n"), file_name="x", by="wang")
+    assert upload(number, "u1\n").users == 1
+
+
+def test_pieces_are_carried_on_where_they_stopped(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(list_versions, "PIECE", 2)
+    version = upload(number, "\n".join(f"n{each}" for each in range(5)))
+    list_versions.begin_apply(version)
+    assert list_versions.carry_on(seconds=0) == 2
+    version.refresh_from_db()
+    assert list_versions.progress(version) == (2, 8)
+    assert version.state == State.APPLYING
+    assert list_versions.carry_on() == 6
+    assert members(number) == {f"n{each}" for each in range(5)}
+    assert UserList.objects.get(pk=number).size == 5
+
+
+@pytest.mark.django_db(transaction=True)
+def test_members_reach_packed_profiles(packed: Callable[[str], User | None]) -> None:
+    number = UserList.objects.create(key="vip", kind="allow").number
+    apply(upload(number, "u1\nu2\n"))
+    packing.drain_dirty()
+    for user in ("u1", "u2"):
+        found = packed(user)
+        assert found is not None
+        assert found.lists == {number}
