@@ -101,8 +101,8 @@ async def kill(port: int, key: str, flag: str) -> float:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     body = b'{"reason": "a benchmark"}'
     writer.write(
-        f"POST /api/v1/manage/flags/{flag}/kill HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
-        f"Authorization: Bearer {key}\r\nContent-Type: application/json\r\n"
+        f"POST /api/v1/manage/flags/{flag}/kill HTTP/1.1\r\nHost: localhost\r\n"
+        f"Connection: close\r\nAuthorization: Bearer {key}\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n".encode()
         + body
     )
