@@ -33,10 +33,9 @@ from huidu import model
 from huidu.engine.explain import Explanation
 from huidu.errors import HuiduError
 from rollout.admin import board, faults
-from rollout.api.checks import compiled_snapshot, words_for
 from rollout.explanations import tell
 from rollout.models import Flag
-from rollout.services import publishing
+from rollout.services.answering import compiled_snapshot, snapshot_in_force, words_for
 
 OUTCOME_KIND = {"pass": "good", "fail": "bad", "unknown": "warn", "skipped": "plain"}
 OUTCOMES = {
@@ -157,7 +156,7 @@ def diagnose(request: HttpRequest) -> HttpResponse:
 def _answer(request: HttpRequest, asked: dict[str, Any]) -> dict[str, Any]:
     environment, now = board.environment(), timezone.now()
     flag: Flag = asked["flag"]
-    compiled, version = compiled_snapshot(environment, publishing.last_snapshot(environment))
+    compiled, version = compiled_snapshot(environment, snapshot_in_force(environment))
     user = who.held_user(asked["user"], at=now)
     if asked["context"]:
         registry = {each.name: each for each in compiled.snapshot.attributes}

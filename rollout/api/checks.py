@@ -7,10 +7,9 @@ parts for deployments that run Django alone. The explanation is always answered 
 from __future__ import annotations
 
 import uuid
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any, ClassVar, Final
 
-from django.db.models import Q
 from django.http import HttpResponse
 from django.utils import timezone
 from django.utils.translation import get_language_from_request
@@ -21,28 +20,37 @@ from rest_framework.response import Response
 from rest_framework.views import APIView
 
 from cohorts import selectors as who
-from cohorts.models import Attribute
 from huidu import model, reasons
-from huidu.engine import Compiled, compile_snapshot
 from huidu.errors import InputError
 from huidu.wire import ofrep, visibility
-from huidu.wire import snapshot as wire
 from huidu.wire.access import KeyKind
+from rollout.advice import advice
 from rollout.api.authentication import (
     ApiKeyAuthentication,
     StaffSession,
+    actor_of,
     environment_of,
 )
-from rollout.explanations import AUDIENCES, Wording, tell
+from rollout.explanations import AUDIENCES, tell
 from rollout.mappers import iso
-from rollout.models import ApiKey, Gate, Snapshot
-from rollout.services.payloads import moment
-from rollout.wording import Text
-
-_KEPT: Final[dict[tuple[str, int], tuple[str, Compiled]]] = {}
-_MOST_KEPT: Final = 8
+from rollout.models import ApiKey
+from rollout.services import reading, waiting
+from rollout.services.answering import (
+    compiled_snapshot,
+    past_moment,
+    snapshot_in_force,
+    words_for,
+)
+from rollout.services.reading import RISK_PERMISSION
+from rollout.services.since import changed
 
 AT: Final = OpenApiParameter("at", datetime, description="Answer as of this past moment.")
+SINCE: Final = OpenApiParameter(
+    "since", datetime, description="Tell what changed since; left out for customers."
+)
+REASON: Final = OpenApiParameter(
+    "reason", str, description="Why the risk voice is read; needed for it, and kept in the audit."
+)
 
 
 class _CheckView(APIView):
@@ -59,7 +67,7 @@ class VisibilityView(_CheckView):
     def get(self, request: Request, key: str, user: str) -> HttpResponse:
         _usable_key(user)
         environment, now = environment_of(request), timezone.now()
-        compiled, version = compiled_snapshot(environment, _row(environment, None))
+        compiled, version = compiled_snapshot(environment, snapshot_in_force(environment))
         flag = compiled.flags.get(key)
         asked_by_client = isinstance(request.auth, ApiKey) and request.auth.kind == KeyKind.CLIENT
         if flag is None or (asked_by_client and not flag.client_visible):
@@ -81,6 +89,8 @@ class ExplanationView(_CheckView):
     @extend_schema(
         parameters=[
             AT,
+            SINCE,
+            REASON,
             OpenApiParameter("audience", str, enum=list(AUDIENCES), default="support"),
         ],
         responses=dict,
@@ -92,78 +102,63 @@ class ExplanationView(_CheckView):
             raise InputError(
                 f"expected one of {', '.join(AUDIENCES)}, got {audience[:60]!r}", path="audience"
             )
-        key_row = request.auth
-        if audience == "risk" and isinstance(key_row, ApiKey) and key_row.kind != KeyKind.ADMIN:
-            raise PermissionDenied("the risk voice needs an admin key")
-        at = _moment(request.query_params.get("at"))
         environment = environment_of(request)
-        compiled, version = compiled_snapshot(environment, _row(environment, at))
-        moment = at or timezone.now()
-        found = compiled.explain(key, _held(user, at))
+        if audience == "risk":
+            _note_reader(request, environment, key, user)
+        at = past_moment(request.query_params.get("at"), "at")
+        since = past_moment(request.query_params.get("since"), "since")
+        compiled, version = compiled_snapshot(environment, snapshot_in_force(environment, at))
+        now = at or timezone.now()
+        held, language = _held(user, at), language_of(request)
+        found, words = compiled.explain(key, held), words_for(environment, key)
         told = tell(
-            found,
-            compiled.flags.get(key),
-            audience=audience,
-            language=language_of(request),
-            words=words_for(environment, key),
+            found, compiled.flags.get(key), audience=audience, language=language, words=words
         )
-        told |= {"snapshot": version, "sequence": found.sequence, "as_of": iso(moment)}
+        told["changes"] = advice(
+            compiled, found, held, audience=audience, language=language, words=words
+        )
+        if audience != "customer":
+            told["when"] = waiting.planned_entry(compiled, found, held) or told["when"]
+            if audience == "risk":
+                told["calm"] = waiting.calm(compiled, found, held, now)
+            if since is not None:
+                told["changed"] = changed(
+                    environment,
+                    key,
+                    since,
+                    now,
+                    compiled=compiled,
+                    user=held,
+                    secret=words.secret if audience == "support" else frozenset(),
+                )
+        told |= {"snapshot": version, "sequence": found.sequence, "as_of": iso(now)}
         return Response(told, headers={"Vary": "Accept-Language, Authorization"})
 
 
-def compiled_snapshot(environment: str, row: Snapshot | None) -> tuple[Compiled, str]:
-    """A snapshot ready to answer, and its version; the last few are kept.
+def _note_reader(request: Request, environment: str, flag_key: str, user: str) -> None:
+    """Only who may read the risk voice goes on, and the audit log says who did and why.
 
     Raises:
-        InputError: nothing was published at that time.
+        PermissionDenied: the key or the person may not.
+        InputError: no reason is given.
     """
-    if row is None:
-        raise InputError(
-            f"expected a time after the first publication of {environment}, got one before it",
-            path="at",
-            code="snapshot.none",
-        )
-    kept = _KEPT.get((environment, row.sequence))
-    if kept is not None and kept[0] == row.version:
-        return kept[1], row.version
-    blob = bytes(Snapshot.objects.values_list("blob", flat=True).get(pk=row.pk))
-    compiled = compile_snapshot(wire.decode(blob))
-    if len(_KEPT) >= _MOST_KEPT:
-        _KEPT.clear()
-    _KEPT[environment, row.sequence] = (row.version, compiled)
-    return compiled, row.version
-
-
-def words_for(environment: str, flag_key: str) -> Wording:
-    """Names and texts for one flag's explanation, as they are written now."""
-    gates = Gate.objects.filter(flag__environment=environment, flag__key=_text(flag_key))
-    attributes = list(Attribute.objects.all())
-    return Wording(
-        labels={each.name: Text(each.label_zh, each.label_en) for each in attributes},
-        secret=frozenset(
-            each.name for each in attributes if each.sensitivity == Attribute.Sensitivity.RISK
-        ),
-        gates={each.key: each for each in gates},
+    if isinstance(request.auth, ApiKey):
+        if request.auth.kind != KeyKind.ADMIN:
+            raise PermissionDenied("the risk voice needs an admin key")
+    elif not request.user.has_perm(RISK_PERMISSION):
+        raise PermissionDenied("the risk voice needs the right to change gates")
+    reading.note(
+        actor_of(request),
+        environment,
+        flag_key,
+        user,
+        reason=request.query_params.get("reason", ""),
     )
 
 
 def language_of(request: Request) -> str:
     """``zh`` or ``en``: what Accept-Language prefers, else the deployment's."""
     return "zh" if get_language_from_request(request).startswith("zh") else "en"
-
-
-def _row(environment: str, at: datetime | None) -> Snapshot | None:
-    rows = Snapshot.objects.filter(environment=environment).defer("blob")
-    return rows.filter(Q() if at is None else Q(published_at__lte=at)).order_by("-sequence").first()
-
-
-def _moment(text: str | None) -> datetime | None:
-    if text is None:
-        return None
-    at = moment(text.replace(" ", "+"), "at")  # "+" in a query arrives as a blank
-    if at is not None and at > timezone.now() + timedelta(seconds=1):
-        raise InputError("expected a past moment, got one to come", path="at")
-    return at
 
 
 def _held(user: str, at: datetime | None) -> model.User:
@@ -177,7 +172,3 @@ def _usable_key(user: str) -> None:
     fault = ofrep.key_fault(user)
     if fault:
         raise InputError(fault, path="user")
-
-
-def _text(text: str) -> str:
-    return text.replace("\0", "")[:200]

@@ -199,7 +199,7 @@ def test_risk_hears_what_support_does_not(flag: Flag):
     assert "emulator" not in json.dumps(support["steps"])
     assert support["why"] == "fraud.device"
     assert key_of("ingest").get(path + "risk").status_code == 403
-    risk = key_of("admin").get(path + "risk").json()
+    risk = key_of("admin").get(path + "risk&reason=appeal+12").json()
     assert "emulator" in json.dumps(risk["steps"])
 
 

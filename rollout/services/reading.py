@@ -1,0 +1,31 @@
+"""Who read anti-fraud signals about whom, and why: reading them is an act of its own."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from django.db import transaction
+
+from rollout.services import audit
+from rollout.services.audit import Actor
+
+RISK_PERMISSION: Final = "rollout.change_gate"
+"""The right of those who write gates, and so know their limits."""
+
+
+def note(by: Actor, environment: str, flag_key: str, user_id: str, *, reason: str) -> None:
+    """Keep in the audit log that `by` reads the risk voice about one user.
+
+    Raises:
+        InputError: there is no reason, or it is too long.
+    """
+    reason = audit.clean_reason(reason)
+    with transaction.atomic():
+        audit.record(
+            by,
+            "explanation.read_as_risk",
+            f"user:{user_id}"[:200],
+            environment=environment,
+            after={"flag": flag_key.replace("\0", "")[:200]},
+            reason=reason,
+        )
