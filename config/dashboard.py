@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from django.conf import settings
@@ -28,6 +28,7 @@ from rollout.services.wording import action_in_words
 
 PRODUCTION = "production"
 STALE_FEED = timedelta(hours=2)
+FREEZE_NOTICE = timedelta(days=7)
 WORKER_SILENT = timedelta(minutes=3)
 
 
@@ -58,6 +59,7 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
                 for entry in AuditEntry.objects.order_by("-sequence")[:8]
             ],
             "health": health(environment),
+            "freezes": freezes(timezone.now()),
             "waiting": ChangeRequest.objects.filter(status=ChangeRequest.Status.PENDING).count(),
             "may_kill": request.user.has_perm("rollout.change_flag"),
             "now": timezone.now(),
@@ -65,6 +67,16 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
         }
     )
     return context
+
+
+def freezes(now: datetime) -> list[dict[str, Any]]:
+    """Freeze windows that are open, and those that open within a week."""
+    return [
+        {"name": each[2] if len(each) > 2 else "", "until": each[1], "open": each[0] <= now}
+        | {"start": each[0]}
+        for each in settings.HUIDU_FREEZE_WINDOWS
+        if each[0] - FREEZE_NOTICE <= now < each[1]
+    ]
 
 
 def environment_badge(request: HttpRequest) -> list[str]:

@@ -15,7 +15,7 @@ from unfold.decorators import display
 from cohorts.admin.base import ReadOnlyAdmin, badge, folded_json
 from cohorts.wording import label_of
 from huidu.errors import EvidenceError
-from rollout.admin import board
+from rollout.admin import board, charts
 from rollout.models import Decision
 from rollout.services import replay
 from rollout.services.wording import number, outcome_in_words
@@ -119,6 +119,7 @@ def page_of(row: Decision) -> dict[str, Any]:
         "reasons": outcome_in_words(row.outcome, labels),
         "readings": readings_of(row, labels),
         "chart": chart_of(row, labels),
+        "charts": charts.of_stage(row.stage),
         "users": users_of(row),
         "replayed": replayed(row),
         "raw": [

@@ -24,7 +24,7 @@ from cohorts.admin.fields import (
     shown_percent,
 )
 from cohorts.wording import Vocabulary, label_of
-from rollout.admin import board
+from rollout.admin import board, charts, planning
 from rollout.admin.acts import Act, ActsMixin, ReasonForm
 from rollout.admin.base import ServiceAdmin, ServiceForm
 from rollout.admin.guards import guards_of
@@ -314,6 +314,8 @@ class StageAdmin(RequestsMixin, ActsMixin, ServiceAdmin):
                     "status_badge": self.status_badge(row),
                     "acts": self.fitting(request, row),
                     "guards": guards_of(row, labels),
+                    "planning": planning.planning(row, request.GET.dict()),
+                    "charts": charts.of_stage(row),
                     "may_guard": row.status == Stage.Status.PENDING
                     and request.user.has_perm("rollout.add_guard"),
                 }
