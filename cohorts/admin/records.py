@@ -11,6 +11,7 @@ from unfold.decorators import display
 from cohorts.admin.base import ReadOnlyAdmin, badge, json_block
 from cohorts.admin.fields import shown_percent
 from cohorts.models import Attribute, Draw, ImportJob
+from cohorts.services.verify import receipt_faults
 from cohorts.wording import Vocabulary, label_of, rule_in_words, unit_of
 
 
@@ -56,8 +57,9 @@ class DrawAdmin(ReadOnlyAdmin):
         ("previous_threshold", "threshold"),
         ("salt", "formula"),
         "input_hash",
+        "verified",
     )
-    readonly_fields = ("share", "eligible", "likelier", "chances")
+    readonly_fields = ("share", "eligible", "likelier", "chances", "verified")
 
     @display(description=_("share"), ordering="share_ppm")
     def share(self, row: Draw) -> str:
@@ -79,6 +81,13 @@ class DrawAdmin(ReadOnlyAdmin):
             )
             or "—"
         )
+
+    @display(description=_("receipt"))
+    def verified(self, row: Draw) -> SafeString:
+        """The receipt against itself; `manage.py verify_draw` draws again."""
+        if receipt_faults(row):
+            return badge(gettext("contradicts itself"), "bad")
+        return badge(gettext("verified: its numbers fit together"), "good")
 
     @display(description=_("users by weight"))
     def chances(self, row: Draw) -> SafeString:

@@ -98,7 +98,7 @@ def draw_stage(
             strata=_strata(people, drawn, result.threshold),
             as_of=now,
             formula=FORMULA,
-            input_hash=_input_hash(people, salt, share_ppm, previous_threshold),
+            input_hash=input_hash(people, salt, share_ppm, previous_threshold),
         )
         worth = numpy.flatnonzero(drawn | (people.weights > 1))
         _, lanes = remember(
@@ -114,8 +114,15 @@ def draw_stage(
     return receipt
 
 
-def population(judge: Judge, slot: int, salt: str, now: datetime.datetime) -> Population:
-    """Everybody with a profile who definitely belongs to the audience."""
+def population(
+    judge: Judge, slot: int, salt: str, now: datetime.datetime, *, earlier: bool = False
+) -> Population:
+    """Everybody with a profile who definitely belongs to the audience.
+
+    Args:
+        earlier: only those admitted before `now` count as members, to repeat a draw of then.
+    """
+    before = _members_before(slot, now) if earlier else None
     seed = seed_of(salt)
     users: list[str] = []
     buckets: list[int] = []
@@ -128,6 +135,8 @@ def population(judge: Judge, slot: int, salt: str, now: datetime.datetime) -> Po
         remembered = user.admissions.get(slot)
         weight = max(judge.weight(user), remembered.weight if remembered else 1)
         member = remembered is not None and remembered.admitted
+        if before is not None:
+            member = user.key in before
         users.append(user.key)
         buckets.append(seeded_bucket(seed, user.key))
         weights.append(weight)
@@ -140,6 +149,11 @@ def population(judge: Judge, slot: int, salt: str, now: datetime.datetime) -> Po
         numpy.array(members, dtype=bool),
         digest.hexdigest(),
     )
+
+
+def _members_before(slot: int, moment: datetime.datetime) -> frozenset[str]:
+    rows = Admission.objects.filter(slot=slot, admitted=True, since__lt=moment)
+    return frozenset(rows.values_list("user_id", flat=True))
 
 
 def _everybody(judge: Judge, now: datetime.datetime) -> Iterator[User]:
@@ -170,7 +184,7 @@ def _strata(people: Population, drawn: Any, threshold: int) -> list[dict[str, An
     return strata
 
 
-def _input_hash(people: Population, salt: str, share_ppm: int, previous: int) -> str:
+def input_hash(people: Population, salt: str, share_ppm: int, previous: int) -> str:
     """SHA-256 over all that the draw depends on: equal inputs, equal users."""
     told = json.dumps([FORMULA, salt, share_ppm, str(previous), people.digest])
     return hashlib.sha256(told.encode()).hexdigest()

@@ -1,0 +1,98 @@
+"""Forgets a person, as PIPL art. 47 asks for: all that names them, save a pseudonym in the log."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import redis
+from django.db import transaction
+from django.db.models import Model, Q
+from django.utils.crypto import salted_hmac
+
+from cohorts.services import forget as who
+from cohorts.services.items import id_fault
+from huidu.errors import InputError, StateError
+from huidu.wire import names
+from rollout.models import Exposure, Flag, OutcomeEvent, StreamMark
+from rollout.services import audit, store
+from rollout.services.audit import Actor
+
+logger = logging.getLogger("huidu.rollout")
+TABLES: tuple[type[Model], ...] = (Exposure, OutcomeEvent)
+
+
+def pseudonym(user_id: str) -> str:
+    """The same user's name in the log, which nobody can turn back without the platform's secret."""
+    return salted_hmac("huidu.forgotten", user_id, algorithm="sha256").hexdigest()[:24]
+
+
+def held(user_id: str) -> dict[type[Model], int]:
+    """How many rows of each table would go."""
+    ours = {model: model._default_manager.filter(user_id=user_id).count() for model in TABLES}
+    return who.held(user_id) | {model: count for model, count in ours.items() if count}
+
+
+def forget_user(user_id: str, *, by: Actor, reason: str) -> Mapping[type[Model], int]:
+    """Delete everything about the user; how many rows of each table went.
+
+    Sums that no longer name anybody (cells of metrics, sizes of draws) stay. What arrives about the
+    user afterwards is stored anew: stop the sources first.
+
+    1. Refuse while a flag or a cohort names the user: what is published must be changed by itself.
+    2. Delete the rows in one transaction with the log's entry, which holds a pseudonym.
+    3. Remove the record in Redis; should Redis be away, the outbox does it later.
+
+    Raises:
+        InputError: no user id, no reason, or a reason that names the user.
+        StateError: a flag or a cohort names the user; says which.
+    """
+    if sentence := id_fault(user_id):
+        raise InputError(sentence, path="user_id")
+    reason = audit.clean_reason(reason)
+    if user_id in reason:
+        raise InputError("expected a reason that does not name the user", path="reason")
+    refuse_while_named(user_id)
+    with transaction.atomic():
+        gone = who.erase(user_id)
+        for model in TABLES:
+            count, _ = model._default_manager.filter(user_id=user_id).delete()
+            if count:
+                gone[model] = count
+        audit.record(
+            by,
+            "profile.forgotten",
+            f"user:{pseudonym(user_id)}",
+            environment="all",
+            after={model._meta.db_table: count for model, count in gone.items()},
+            reason=reason,
+        )
+        transaction.on_commit(lambda: _erase_record(user_id))
+    return gone
+
+
+def refuse_while_named(user_id: str) -> None:
+    """Raises `StateError` naming the flags and cohorts that name the user one by one."""
+    named = Q(allow_users__contains=[user_id]) | Q(block_users__contains=[user_id])
+    flags = list(Flag.objects.filter(named).order_by("key").values_list("key", flat=True))
+    if places := [f"flag {key}" for key in flags] + [
+        f"cohort {key}" for key in who.cohorts_naming(user_id)
+    ]:
+        raise StateError(f"the user is named in {', '.join(places)}: take the user out there first")
+
+
+def _erase_record(user_id: str) -> None:
+    try:
+        who.erase_record(user_id)
+        _trim_exposures()
+    except redis.RedisError as error:
+        logger.warning("rollout.forget_postponed error=%s", error)
+
+
+def _trim_exposures() -> None:
+    """Drop every exposure from the stream that is in the database: usually some are left over."""
+    mark = StreamMark.objects.filter(name=names.EXPOSURES_STREAM).first()
+    if mark is not None:
+        moment, _, place = mark.entry.partition("-")
+        after = f"{moment}-{int(place) + 1}"
+        store.client().xtrim(names.EXPOSURES_STREAM, minid=after, approximate=False)

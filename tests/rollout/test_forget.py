@@ -1,0 +1,132 @@
+"""A person who is forgotten is named nowhere: not in any table, not in Redis."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import pytest
+import redis as redis_py
+from django.core.management import call_command
+from django.db import connection
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from cohorts.models import UserList
+from cohorts.services import admissions, ingest, list_versions, lists, packing, profiles, rebuild
+from huidu.errors import InputError, StateError
+from huidu.wire import names
+from huidu.wire.profile import address
+from rollout.models import AuditEntry, Exposure, OutcomeEvent, StreamMark
+from rollout.services import cohort_edits, forget
+from tests.rollout.admin import world
+from tests.rollout.admin.test_writes import logged_in
+
+pytestmark = pytest.mark.django_db(transaction=True)
+USER = "person-7f3e"
+
+
+def tables_naming(text: str) -> list[str]:
+    """Every table with a row that holds the text in any column, arrays and JSON included."""
+    with connection.cursor() as cursor:
+        found = []
+        for name in connection.introspection.table_names(cursor):
+            cursor.execute(
+                f'SELECT count(*) FROM "{name}" AS r WHERE r::text LIKE %s', [f"%{text}%"]
+            )
+            if cursor.fetchall()[0][0]:
+                found.append(name)
+    return found
+
+
+def redis_names(client: redis_py.Redis, text: str) -> bool:
+    """Whether a key, or a field or value below it, holds the text."""
+    for key in client.scan_iter(count=1_000):
+        kind = client.type(key)
+        held: Any = b""
+        if kind == b"hash":
+            held = client.hgetall(key)
+        elif kind == b"string":
+            held = client.get(key)
+        elif kind == b"stream":
+            held = client.xrange(key)
+        if text in repr((key, held)):
+            return True
+    return False
+
+
+@pytest.fixture
+def bank(redis: redis_py.Redis) -> world.World:
+    bank = world.build(5)
+    now = timezone.now()
+    rebuild.rebuild_profiles(now)
+    profiles.ingest_profiles([{"user_id": USER, "age": 30}], now=now)
+    profiles.ingest_profiles([{"user_id": USER, "age": 31}], now=now)
+    paid = {"event_id": f"pay-{USER}", "user_id": USER, "paid_at": now.isoformat()}
+    ingest.ingest_payments([paid], now=now)
+    vip = UserList.objects.get(key="vip")
+    lists.add_members(vip.pk, [USER, "other"])
+    file = io.BytesIO(f"{USER}\nu1\n".encode())
+    list_versions.upload(vip.pk, file, file_name="vip.csv", by="wang", mode="remove")
+    admissions.admit(bank.rollout.slot, [USER], now=now)
+    Exposure.objects.create(
+        rollout=bank.rollout, stage=bank.stage, user_id=USER, arm="treated", first_at=now
+    )
+    OutcomeEvent.objects.create(
+        event_id=f"out-{USER}", environment="production", user_id=USER, metric="x", at=now
+    )
+    entry = redis.xadd(names.EXPOSURES_STREAM, {"user": USER})
+    StreamMark.objects.update_or_create(
+        name=names.EXPOSURES_STREAM, defaults={"entry": entry.decode()}
+    )
+    packing.drain_dirty()
+    return bank
+
+
+def test_a_forgotten_user_is_named_nowhere(bank: world.World, redis: redis_py.Redis) -> None:
+    assert len(tables_naming(USER)) == 9
+    key, field = address(USER, packing.store.read_meta().buckets)
+    assert redis.hexists(key, field)
+    gone = forget.forget_user(USER, by=world.WANG, reason="asked for by letter")
+    assert sum(gone.values()) == 10
+    assert tables_naming(USER) == []
+    assert not redis.hexists(key, field)
+    assert not redis_names(redis, USER)
+    assert UserList.objects.get(key="vip").size == 1
+
+
+def test_the_log_keeps_a_pseudonym(bank: world.World) -> None:
+    call_command("forget_user", USER, "--reason", "a letter", "--yes", "--by", "wang")
+    entry = AuditEntry.objects.get(action="profile.forgotten")
+    assert entry.target == f"user:{forget.pseudonym(USER)}"
+    assert entry.after is not None
+    assert entry.after["cohorts_profilehistory"] == 2
+    assert forget.held(USER) == {}
+
+
+def test_a_user_whom_a_cohort_names_is_not_half_forgotten(bank: world.World) -> None:
+    cohort_edits.save_cohort(
+        {"include": [USER]}, by=world.WANG, cohort=bank.staff, approved_by=world.LI
+    )
+    with pytest.raises(StateError, match="named in cohort staff"):
+        forget.forget_user(USER, by=world.WANG, reason="a letter")
+    assert forget.held(USER)
+
+
+@pytest.mark.parametrize("reason", ["", f"forget {USER}"])
+def test_a_reason_is_needed_and_names_nobody(bank: world.World, reason: str) -> None:
+    with pytest.raises(InputError):
+        forget.forget_user(USER, by=world.WANG, reason=reason)
+
+
+def test_the_page_says_what_goes_and_asks_once(bank: world.World) -> None:
+    client: Client = logged_in(world.people()[0])
+    page = client.get(reverse("admin:cohorts_profile_change", args=(USER,))).content.decode()
+    url = reverse("admin:cohorts_profile_act", args=(USER, "forget"))
+    assert url in page
+    assert "10 rows go" in client.get(url + "?reach=1").content.decode()
+    assert client.post(url, {"reason": ""}).status_code == 200
+    assert forget.held(USER)
+    assert client.post(url, {"reason": "a letter"}).status_code == 302
+    assert forget.held(USER) == {}
