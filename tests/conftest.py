@@ -45,14 +45,16 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_teardown(item: pytest.Item) -> Generator[None, None, None]:
-    """Put the migrations' rows back at once.
+def pytest_runtest_teardown(
+    item: pytest.Item, nextitem: pytest.Item | None
+) -> Generator[None, None, None]:
+    """Put the migrations' rows back at once; after the last test the database is gone already.
 
     Django would do so before the next test that commits; with whole files dealt to workers, tests
     that only roll back run in between and need the rows as well.
     """
     yield
-    if COMMITS in item.stash:
+    if COMMITS in item.stash and nextitem is not None:
         from django.db import connection
 
         with item.config.stash[blocking_manager_key].unblock():
