@@ -14,8 +14,10 @@ class HuiduAdminSite(UnfoldAdminSite):
     def extra_urls(self) -> list[URLPattern]:
         from rollout.admin.diagnose import diagnose
         from rollout.admin.rule_api import check_rule
+        from rollout.admin.waterfall import page as waterfall
 
         return [
             path("diagnose/", self.admin_view(diagnose), name="diagnose"),
+            path("waterfall/", self.admin_view(waterfall), name="waterfall"),
             path("rules/check/", self.admin_view(check_rule), name="rule_check"),
         ]

@@ -88,6 +88,7 @@ UNFOLD: dict[str, Any] = {
                 "separator": True,
                 "items": [
                     entry(_("User diagnosis"), "person_search", "diagnose", "cohorts.profile"),
+                    entry(_("Population waterfall"), "filter_alt", "waterfall", "cohorts.profile"),
                     listing(_("Cohort rules"), "groups", "cohorts.cohort"),
                     listing(_("User lists"), "list_alt", "cohorts.userlist"),
                     listing(_("User profiles"), "badge", "cohorts.profile"),

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from django import forms
 from django.contrib import admin
+from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import PermissionDenied
 from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
@@ -33,8 +34,10 @@ from huidu import model
 from huidu.engine.explain import Explanation
 from huidu.errors import HuiduError
 from rollout.admin import board, faults
+from rollout.advice import advice
 from rollout.explanations import tell
 from rollout.models import Flag
+from rollout.services import audit, reading, since, waiting
 from rollout.services.answering import compiled_snapshot, snapshot_in_force, words_for
 
 OUTCOME_KIND = {"pass": "good", "fail": "bad", "unknown": "warn", "skipped": "plain"}
@@ -89,8 +92,24 @@ class DiagnoseForm(forms.Form):
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 2, "class": "hd-mono"}),
     )
 
-    def __init__(self, *args: Any, **options: Any) -> None:
+    since = forms.DateTimeField(
+        label=_("what changed since"),
+        required=False,
+        help_text=_("Optional: compares the answer of that moment with today's."),
+        widget=UnfoldAdminTextInputWidget(attrs={"placeholder": "2026-01-31 09:00"}),
+    )
+    reason = forms.CharField(
+        label=_("reason to read anti-fraud signals"),
+        required=False,
+        max_length=audit.MAX_REASON,
+        help_text=_("Kept in the audit log with your name; without it they stay hidden."),
+        widget=UnfoldAdminTextInputWidget(attrs={"autocomplete": "off"}),
+    )
+
+    def __init__(self, *args: Any, risk: bool = False, **options: Any) -> None:
         super().__init__(*args, **options)
+        if not risk:
+            del self.fields["reason"]
         for each in self.fields.values():
             each.label = capfirst(str(each.label or ""))
         flags = Flag.objects.filter(archived_at=None, environment=board.environment())
@@ -135,7 +154,8 @@ def diagnose(request: HttpRequest) -> HttpResponse:
         raise PermissionDenied
     asked = "user" in request.GET
     initial = {"flag": request.GET.get("flag"), "user": request.GET.get("user", "")}
-    form = DiagnoseForm(request.GET if asked else None, initial=initial)
+    risk = request.user.has_perm(RISK_PERMISSION)
+    form = DiagnoseForm(request.GET if asked else None, initial=initial, risk=risk)
     context: dict[str, Any] = {
         **admin.site.each_context(request),
         "title": gettext("User diagnosis"),
@@ -167,13 +187,16 @@ def _answer(request: HttpRequest, asked: dict[str, Any]) -> dict[str, Any]:
         }
         user = msgspec.structs.replace(user, attributes={**user.attributes, **added})
     found = compiled.explain(flag.key, user)
-    risk = request.user.has_perm(RISK_PERMISSION)
+    risk = bool(asked.get("reason"))
+    if risk:
+        by = audit.Actor.of_user(cast(AbstractBaseUser, request.user))
+        reading.note(by, environment, flag.key, asked["user"], reason=asked["reason"])
     words = words_for(environment, flag.key)
     published = compiled.flags.get(flag.key)
     language = "zh" if (get_language() or "").startswith("zh") else "en"
-    inside = tell(
-        found, published, audience="risk" if risk else "support", language=language, words=words
-    )
+    audience = "risk" if risk else "support"
+    inside = tell(found, published, audience=audience, language=language, words=words)
+    secret = frozenset() if risk else words.secret
     customer = {
         each: tell(found, published, audience="customer", language=each, words=words)
         for each in ("zh", "en")
@@ -193,6 +216,14 @@ def _answer(request: HttpRequest, asked: dict[str, Any]) -> dict[str, Any]:
         "version": version,
         "sequence": found.sequence,
         "risk_voice": risk,
+        "advice": advice(compiled, found, user, audience=audience, language=language, words=words),
+        "entry": waiting.planned_entry(compiled, found, user),
+        "calm": waiting.calm(compiled, found, user, now) if risk else [],
+        "changed": since.changed(
+            environment, flag.key, asked["since"], now, compiled=compiled, user=user, secret=secret
+        )
+        if asked["since"]
+        else None,
         "hints": [
             gettext("%(attribute)s: %(value)s, needed %(wanted)s, %(gap)s short")
             % {

@@ -122,7 +122,9 @@ def count(
 
 
 def _steps(flag: model.Flag, first: Counter[str], gained: Counter[int]) -> list[Step]:
-    before, after, gates = [], [], []
+    before: list[Step] = []
+    gates: list[Step] = []
+    after: list[Step] = []
     early = {
         reasons.KILLED,
         reasons.IDENTITY_MISSING,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-import sys
+import io
 import time
 from argparse import ArgumentParser
 from typing import Any
@@ -34,7 +34,9 @@ class Command(BaseCommand):
         except HuiduError as fault:
             raise CommandError(str(fault)) from fault
         if options["csv"]:
-            csv.writer(self.stdout._out or sys.stdout).writerows(waterfall.csv_rows(found))
+            text = io.StringIO()
+            csv.writer(text).writerows(waterfall.csv_rows(found))
+            self.stdout.write(text.getvalue(), ending="")
             return
         self.stdout.write(f"{found.users:>10,}  users, snapshot {found.sequence}")
         left = found.users

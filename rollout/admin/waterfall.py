@@ -1,0 +1,87 @@
+"""The population waterfall: who is refused first where, who would gain, and how fair it is."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from typing import Any
+
+from django.contrib import admin
+from django.core.exceptions import PermissionDenied
+from django.http import HttpRequest, HttpResponse
+from django.template.response import TemplateResponse
+from django.utils.translation import get_language, gettext
+
+from cohorts.admin.fields import shown_percent
+from cohorts.regions import name_of
+from huidu.errors import HuiduError
+from rollout.admin import board, faults
+from rollout.models import Flag
+from rollout.services import waterfall
+from rollout.services.answering import words_for
+
+
+def page(request: HttpRequest) -> HttpResponse:
+    """GET with ``flag`` counts everybody; with ``format=csv`` as a file; without them it asks."""
+    if not (
+        request.user.has_perm("cohorts.view_profile") and request.user.has_perm("rollout.view_flag")
+    ):
+        raise PermissionDenied
+    environment = board.environment()
+    context: dict[str, Any] = {
+        **admin.site.each_context(request),
+        "title": gettext("Population waterfall"),
+        "subtitle": gettext("Who is refused first, and where?"),
+        "flags": Flag.objects.filter(archived_at=None, environment=environment).order_by("key"),
+        "asked": request.GET.get("flag", ""),
+    }
+    if context["asked"]:
+        try:
+            found = waterfall.count(environment, context["asked"].replace("\0", ""))
+        except HuiduError as fault:
+            context["fault"] = faults.in_words(fault)
+        else:
+            if request.GET.get("format") == "csv":
+                return _file(found)
+            context |= _told(found, environment)
+    return TemplateResponse(request, "huidu/waterfall.html", context)
+
+
+def _told(found: waterfall.Waterfall, environment: str) -> dict[str, object]:
+    language = get_language() or "en"
+    gates = words_for(environment, found.flag).gates
+    left, steps = found.users, []
+    for step in found.steps:
+        left -= step.refused
+        row = gates.get(step.key)
+        label = (row.label_zh if language.startswith("zh") else row.label_en) if row else ""
+        steps.append({"label": label or step.key, "step": step, "left": left})
+    return {
+        "found": found,
+        "steps": steps,
+        "groups": [
+            (gettext("Region"), _shares(found.regions, lambda key: name_of(key, language))),
+            (gettext("Tier"), _shares(found.tiers, str)),
+        ],
+    }
+
+
+def _shares(
+    groups: dict[str, waterfall.Share], named: Callable[[str], str]
+) -> list[dict[str, object]]:
+    return [
+        {
+            "label": named(key) if key else "—",
+            "users": each.users,
+            "shown": each.shown,
+            "share": shown_percent(round(each.part * 1_000_000)),
+        }
+        for key, each in groups.items()
+    ]
+
+
+def _file(found: waterfall.Waterfall) -> HttpResponse:
+    answer = HttpResponse(content_type="text/csv; charset=utf-8")
+    answer["Content-Disposition"] = 'attachment; filename="waterfall.csv"'
+    csv.writer(answer).writerows(waterfall.csv_rows(found))
+    return answer

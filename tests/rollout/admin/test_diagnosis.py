@@ -1,0 +1,91 @@
+"""The diagnosis says what would change the answer; the waterfall counts everybody."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from django.contrib.auth.models import Permission, User
+from django.test import Client
+from django.urls import reverse
+from django.utils import timezone
+
+from rollout.models import AuditEntry
+from tests.rollout.admin import world
+
+pytestmark = pytest.mark.django_db(transaction=True)
+
+
+@pytest.fixture
+def bank(transactional_db: None, redis: object) -> world.World:
+    return world.build(40)
+
+
+@pytest.fixture
+def wang(bank: world.World) -> Client:
+    client = Client()
+    client.force_login(world.people()[0], "django.contrib.auth.backends.ModelBackend")
+    return client
+
+
+@pytest.mark.parametrize(
+    ("language", "nothing", "head"),
+    [
+        ("zh-hans", "用户自己无法改变以下步骤", "怎样才能改变结果"),
+        ("en", "Nothing the user does moves these steps", "What would change the answer"),
+    ],
+)
+def test_a_closed_region_is_told_as_what_the_user_cannot_move(
+    wang: Client, language: str, nothing: str, head: str
+) -> None:
+    asked = {"flag": "weilidai", "user": "u0003"}
+    page = wang.get(reverse("admin:diagnose"), asked, headers={"accept-language": language})
+    text = page.content.decode()
+    assert head in text
+    assert nothing in text
+
+
+def test_fraud_signals_show_for_a_reason_and_the_reader_is_noted(wang: Client) -> None:
+    asked = {"flag": "weilidai", "user": "u0001"}
+    plain = wang.get(reverse("admin:diagnose"), asked, headers={"accept-language": "en"})
+    assert "Risk score, decayed" not in plain.content.decode()
+    assert not AuditEntry.objects.filter(action="explanation.read_as_risk").exists()
+    asked["reason"] = "appeal 7"
+    page = wang.get(reverse("admin:diagnose"), asked, headers={"accept-language": "en"})
+    assert "Risk score, decayed" in page.content.decode()
+    entry = AuditEntry.objects.get(action="explanation.read_as_risk")
+    assert (entry.actor, entry.target, entry.reason) == ("wang", "user:u0001", "appeal 7")
+
+
+def test_what_changed_since_is_told_or_refused_with_a_sentence(wang: Client) -> None:
+    asked = {"flag": "weilidai", "user": "u0001"}
+    asked["since"] = timezone.localtime().strftime("%Y-%m-%d %H:%M:%S.%f")
+    page = wang.get(reverse("admin:diagnose"), asked)
+    assert page.status_code == 200
+    assert "data-changed" in page.content.decode()
+    for days in (-4000, 4000):
+        asked["since"] = (timezone.now() + timedelta(days=days)).strftime("%Y-%m-%d %H:%M:%S")
+        page = wang.get(reverse("admin:diagnose"), asked)
+        assert page.status_code == 200
+        assert 'role="alert"' in page.content.decode()
+
+
+@pytest.mark.parametrize("language", ["zh-hans", "en"])
+def test_the_waterfall_counts_everybody_and_comes_as_a_file(wang: Client, language: str) -> None:
+    url, heads = reverse("admin:waterfall"), {"accept-language": language}
+    assert wang.get(url, headers=heads).status_code == 200
+    page = wang.get(url, {"flag": "weilidai"}, headers=heads).content.decode()
+    assert 'data-waterfall="weilidai"' in page
+    assert ("拉萨" if language == "zh-hans" else "Lhasa") in page
+    file = wang.get(url, {"flag": "weilidai", "format": "csv"})
+    assert file["Content-Type"].startswith("text/csv")
+    assert file.content.startswith(b"table,key,why")
+    assert 'role="alert"' in wang.get(url, {"flag": "no\0such"}).content.decode()
+
+
+def test_who_reads_no_profiles_sees_no_waterfall(bank: world.World) -> None:
+    guest = User.objects.create_user("guest", password=world.PASSWORD, is_staff=True)
+    guest.user_permissions.set(Permission.objects.filter(codename="view_flag"))
+    client = Client()
+    client.force_login(guest, "django.contrib.auth.backends.ModelBackend")
+    assert client.get(reverse("admin:waterfall"), {"flag": "weilidai"}).status_code == 403
