@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, cast
 
 import msgspec
@@ -92,6 +93,12 @@ class DiagnoseForm(forms.Form):
         widget=UnfoldAdminTextareaWidget(attrs={"rows": 2, "class": "hd-mono"}),
     )
 
+    at = forms.DateTimeField(
+        label=_("answer as of"),
+        required=False,
+        help_text=_("Optional: a past moment; empty is now."),
+        widget=UnfoldAdminTextInputWidget(attrs={"placeholder": "2026-01-31 09:00"}),
+    )
     since = forms.DateTimeField(
         label=_("what changed since"),
         required=False,
@@ -125,6 +132,12 @@ class DiagnoseForm(forms.Form):
         if not isinstance(given, dict):
             raise forms.ValidationError(_("Expected a JSON object in braces."))
         return given
+
+    def clean_at(self) -> datetime | None:
+        at: datetime | None = self.cleaned_data["at"]
+        if at is not None and at > timezone.now():
+            raise forms.ValidationError(_("Expected a past moment."))
+        return at
 
     def clean_user(self) -> str:
         user: str = self.cleaned_data["user"]
@@ -174,9 +187,9 @@ def diagnose(request: HttpRequest) -> HttpResponse:
 
 
 def _answer(request: HttpRequest, asked: dict[str, Any]) -> dict[str, Any]:
-    environment, now = board.environment(), timezone.now()
+    environment, now = board.environment(), asked["at"] or timezone.now()
     flag: Flag = asked["flag"]
-    compiled, version = compiled_snapshot(environment, snapshot_in_force(environment))
+    compiled, version = compiled_snapshot(environment, snapshot_in_force(environment, asked["at"]))
     user = who.held_user(asked["user"], at=now)
     if asked["context"]:
         registry = {each.name: each for each in compiled.snapshot.attributes}

@@ -68,7 +68,7 @@ class Waterfall:
 def count(
     environment: str, flag_key: str, *, progress: Callable[[int], None] = lambda users: None
 ) -> Waterfall:
-    """Count every known user by what is published now. About 3 s for 100,000 users.
+    """Count every known user by what is published now; reads every profile once.
 
     Args:
         progress: told how many users were read, now and then.

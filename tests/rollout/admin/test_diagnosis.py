@@ -83,6 +83,17 @@ def test_the_waterfall_counts_everybody_and_comes_as_a_file(wang: Client, langua
     assert 'role="alert"' in wang.get(url, {"flag": "no\0such"}).content.decode()
 
 
+def test_the_page_answers_as_of_a_past_moment_and_refuses_others(wang: Client) -> None:
+    asked = {"flag": "weilidai", "user": "u0001"}
+    asked["at"] = timezone.localtime().strftime("%Y-%m-%d %H:%M:%S.%f")
+    assert "data-answer" in wang.get(reverse("admin:diagnose"), asked).content.decode()
+    for days in (-4000, 4000):
+        asked["at"] = (timezone.now() + timedelta(days=days)).strftime("%Y-%m-%d %H:%M:%S")
+        page = wang.get(reverse("admin:diagnose"), asked)
+        assert page.status_code == 200
+        assert "data-answer" not in page.content.decode()
+
+
 def test_who_reads_no_profiles_sees_no_waterfall(bank: world.World) -> None:
     guest = User.objects.create_user("guest", password=world.PASSWORD, is_staff=True)
     guest.user_permissions.set(Permission.objects.filter(codename="view_flag"))
