@@ -130,7 +130,9 @@ def _line(
     return line | {
         "proven": percent(round(outlook.proven, 3)),
         "day": _day(outlook.day),
-        "range": f"{_day(outlook.day_early)} – {_day(outlook.day_late)}",
+        "range": f"{_day(outlook.day_early)} – {_day(outlook.day_late)}"
+        if outlook.day_early is not None
+        else "—",
         "users": f"{outlook.users:,}" if outlook.users is not None else "—",
         "smallest_margin": percent(round(outlook.smallest_margin, 4))
         if outlook.smallest_margin is not None

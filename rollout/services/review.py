@@ -181,7 +181,7 @@ def _write(stage: Stage, last: Decision | None, k: int, now: datetime) -> Decisi
         outcome=msgspec.to_builtins(outcome),
         code_version=promotion.CODE_VERSION,
     )
-    if _is_overdue(decision) and not (last is not None and _is_overdue(last)):
+    if _is_overdue(decision) and not (last is not None and _was_overdue(stage, k)):
         messages.tell_overdue(stage, decision, by=ENGINE)
     return decision
 
@@ -189,6 +189,12 @@ def _write(stage: Stage, last: Decision | None, k: int, now: datetime) -> Decisi
 def _is_overdue(decision: Decision) -> bool:
     """Whether the horizon is over, so that only a person can go on."""
     return any(each.get("code") == "horizon_over" for each in decision.reasons)
+
+
+def _was_overdue(stage: Stage, k: int) -> bool:
+    """Whether an earlier look found the horizon over: that is told once a stage."""
+    earlier = Decision.objects.filter(stage=stage, look__lt=k)
+    return earlier.filter(reasons__contains=[{"code": "horizon_over"}]).exists()
 
 
 def refused(error: EvidenceError) -> contract.Outcome:

@@ -7,7 +7,7 @@ import hashlib
 import hmac
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -23,9 +23,7 @@ from rollout.services import (
     flags,
     keys,
     messages,
-    outbound,
     rollouts,
-    signing,
     webhooks,
 )
 from tests.rollout.conftest import ANN, BOB, PLACE
@@ -50,17 +48,6 @@ def hook(receiver: Receiver, flag: Flag) -> Webhook:
 
 def deliver(after: timedelta = timedelta(0)) -> dict[str, int]:
     return deliveries.deliver_due(now=timezone.now() + after)
-
-
-def test_a_signature_is_what_the_standard_says():
-    """The example of the Standard Webhooks libraries."""
-    found = signing.headers(
-        "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-        "msg_p5jXN8AQM9LWM0D4loKWxJek",
-        b'{"test": 2432232314}',
-        datetime.fromtimestamp(1614265330, UTC),
-    )
-    assert found["webhook-signature"] == "v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE="
 
 
 def test_a_kill_is_told_with_a_signature_that_fits(hook: Webhook, receiver: Receiver, flag: Flag):
@@ -177,22 +164,6 @@ def test_private_addresses_need_the_setting(
     assert deliver()["failed"] == 1
     assert not receiver.got
     assert "HUIDU_PRIVATE_TARGETS" in Delivery.objects.get().error
-
-
-@pytest.mark.parametrize(
-    "host",
-    ["127.0.0.1", "10.1.2.3", "169.254.169.254", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"],
-)
-def test_addresses_inside_are_refused(host: str, settings: Any):
-    settings.HUIDU_PRIVATE_TARGETS = ["192.168.0.0/16"]
-    with pytest.raises(InputError, match="private address"):
-        outbound.send("GET", f"http://{host}:1/", deadline=1)
-
-
-@pytest.mark.parametrize("url", ["ftp://a/b", "http://", "https://u:p@example.com/", "x", ""])
-def test_an_odd_address_is_refused_when_the_webhook_is_made(url: str):
-    with pytest.raises(InputError):
-        webhooks.create(PLACE, {"name": "odd", "url": url}, by=ANN)
 
 
 def test_a_webhook_hears_only_what_it_asked_for(hook: Webhook, receiver: Receiver, flag: Flag):
