@@ -217,7 +217,8 @@ class ListVersionAdmin(ActsMixin, ReadOnlyAdmin):
     list_select_related = ("list",)
     fields = (
         ("list", "mode"),
-        ("file_name", "sha256"),
+        "file_name",
+        "sha256",
         ("uploaded_by", "uploaded_at"),
         ("base", "applied_as"),
         "finished_at",
