@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
@@ -68,4 +68,5 @@ class ProfileAdmin(ActsMixin, ReadProfileAdmin):
         context = dict(extra_context or {})
         if row is not None:
             context["acts"] = self.fitting(request, row)
-        return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
+        page: HttpResponse = super().change_view(request, object_id, form_url, context)
+        return page
