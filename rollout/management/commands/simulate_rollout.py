@@ -26,6 +26,8 @@ from rollout.models import Arm, Decision, Exposure, Rollout, Stage
 from rollout.services import simulation
 from rollout.services.sim_client import Installation
 
+WORKER_PINGS: Final = 10
+WORKER_PING_SECONDS: Final = 3.0
 STEP_SECONDS: Final = 1.5
 WITHOUT_DECISION_SECONDS: Final = 60.0
 """A draw over many users takes the worker a while; on a busy machine a good while."""
@@ -278,6 +280,7 @@ def _home() -> str:
 
 
 def _worker_answers() -> bool:
+    """Whether a worker is there; one that was started with the platform needs some seconds."""
     from config.celery import app
 
-    return bool(app.control.ping(timeout=3.0))
+    return any(app.control.ping(timeout=WORKER_PING_SECONDS) for _ in range(WORKER_PINGS))
