@@ -284,7 +284,10 @@ class Running:
                 connection.putheader(name, value)
             if body is not None:
                 connection.putheader("Content-Length", str(len(body)))
-            connection.endheaders(body)
+            try:
+                connection.endheaders(body)
+            except ConnectionError as error:
+                raise AssertionError(f"{error}; exit {self.process.poll()}: {self.words()}") from error
             answer = connection.getresponse()
             content = answer.read()
             lower = {name.lower(): value for name, value in answer.getheaders()}
