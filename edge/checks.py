@@ -78,7 +78,8 @@ class Check(Exchange):
                 self.user = ofrep.targeting_key(said)
                 self.said = context.said(said, right.sayable) if len(said) > 1 else NOTHING_SAID
             if plan.route.flag is None:
-                raise InputError("expected UTF-8 text without control characters", path="flag")
+                fault = "expected UTF-8 text without control characters"
+                raise InputError(fault, path="flag", code=reasons.GENERAL)
         except InputError as error:
             edge.begin_turn()
             self.refuse(400, error.code, str(error))

@@ -287,7 +287,8 @@ class Running:
             try:
                 connection.endheaders(body)
             except ConnectionError as error:
-                raise AssertionError(f"{error}; exit {self.process.poll()}: {self.words()}") from error
+                code = self.process.poll()
+                raise AssertionError(f"{error}; exit {code}: {self.words()}") from error
             answer = connection.getresponse()
             content = answer.read()
             lower = {name.lower(): value for name, value in answer.getheaders()}
