@@ -65,7 +65,7 @@ def heal_profiles(now: datetime, *, seconds: float = 60.0) -> int:
     meta = store.read_meta()
     if not (meta.rebuilding or needs_rebuild(meta)):
         return 0
-    return rebuild_profiles(now, seconds=seconds)
+    return rebuild_profiles(now, seconds=seconds) or 0
 
 
 def needs_rebuild(meta: store.Meta) -> bool:
@@ -80,10 +80,10 @@ def rebuild_profiles(
     buckets: int | None = None,
     seconds: float = float("inf"),
     progress: Callable[[int], object] | None = None,
-) -> int:
+) -> int | None:
     """Pack everybody, then let readers look into the new hashes; resumes where it was stopped.
 
-    1. One rebuild at a time; others return 0.
+    1. One rebuild at a time; others return None.
     2. Say in Redis what is being built: from now on every packer writes there too.
     3. Lane by lane, chunk by chunk, pack all users under the lane's lock.
     4. If Redis still says the same, switch readers over, then remove the old hashes.
@@ -92,6 +92,8 @@ def rebuild_profiles(
         buckets: a power of two; chosen from the number of users by default.
         seconds: stop after so long; the next call goes on from there.
         progress: told the number of users packed by each chunk.
+    Returns:
+        How many users this call packed; None when another process is at it.
     Raises:
         redis.RedisError: Redis did not answer; the next call goes on.
     """
@@ -99,7 +101,7 @@ def rebuild_profiles(
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_try_advisory_lock(%s)", [REBUILD_LOCK])
         if not cursor.fetchall()[0][0]:
-            return 0
+            return None
         try:
             return _rebuild(now, buckets, end, progress)
         finally:
@@ -208,10 +210,10 @@ def remove_records(buckets: int) -> None:
 
 
 def best_buckets() -> int:
-    return max(FEWEST_BUCKETS, buckets_for(_estimate()))
+    return max(FEWEST_BUCKETS, buckets_for(estimated_users()))
 
 
-def _estimate() -> int:
+def estimated_users() -> int:
     """About how many users there are; the planner's figure, which costs nothing, or a count."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT reltuples::bigint FROM pg_class WHERE relname = 'cohorts_profile'")

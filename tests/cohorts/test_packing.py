@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import random
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -9,6 +10,7 @@ from types import SimpleNamespace
 
 import pytest
 import redis as redis_py
+from django.core.management import CommandError, call_command
 from django.db import connection, transaction
 
 from cohorts.models import DirtyProfile, Profile, UserList
@@ -178,6 +180,23 @@ def test_a_rebuild_goes_on_where_it_was_stopped_and_readers_see_nothing_of_it(
     assert first + rest == 200
     assert store.read_meta().buckets == 2 * before
     assert packed("u5").attributes["weekly_payments"] == 2
+
+
+def test_the_command_packs_everybody_after_a_flush_and_leaves_another_rebuild_alone(packed, redis):
+    ingest_payments([pay(i, f"u{i}") for i in range(30)], NOW)
+    redis.flushdb()
+    told = io.StringIO()
+    call_command("rebuild_profiles", verbosity=0, stdout=told)
+    assert told.getvalue() == "30 users packed; checks read the new records.\n"
+    assert packed("u7").attributes["weekly_payments"] == 1
+    other = connection.copy()
+    with other.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(%s)", [rebuild.REBUILD_LOCK])
+        with pytest.raises(CommandError, match="another process"):
+            call_command("rebuild_profiles", verbosity=0)
+    other.close()
+    with pytest.raises(CommandError, match="power of two"):
+        call_command("rebuild_profiles", "--buckets", "100", verbosity=0)
 
 
 def test_a_deleted_profile_leaves_no_record(packed):
