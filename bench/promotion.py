@@ -1,36 +1,65 @@
 """Does the promotion rule keep its promises? A seeded simulation of whole stages.
 
-    python bench/promotion.py --runs 20            quick: every question in under a minute
-    python bench/promotion.py --full               200 stages a row, 5-minute looks (about an hour)
-    python bench/promotion.py --runs 200 --only false_promotion
+    python bench/promotion.py --runs 400               every question; hours on a busy machine
+    python bench/promotion.py --runs 20 --minutes 5    as far as five minutes reach
+    python bench/promotion.py --only false_promotion --runs 1000
+    python bench/promotion.py --report                 tell what has been run so far
 
-Five guards, a weighted draw, drifting base rates, clustered errors, outages in both arms. Rates
-carry 95 % intervals (Clopper-Pearson). Results go to bench/results/promotion.json.
+Five guards, a look every five minutes for 14 days (4,032 looks), a weighted draw, drifting base
+rates, clustered errors, outages in both arms. Rates carry exact 95 % intervals (Clopper-Pearson).
+
+Looks at which nothing can be decided are left out, see promotion_screen.py; the question `screen`
+puts every look of some stages before the rule and fails unless all is the same. Each finished
+stage is one line of the log, so a run that was stopped goes on where it was, and a longer one adds
+to a shorter one; `run` i of a row always is the same stage. Results per question go to
+bench/results/promotion-QUESTION.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
+import os
 import platform
 import statistics
 import sys
 import time
-from collections import Counter
-from dataclasses import replace
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
+from zlib import crc32
 
-import msgspec
 import numpy as np
 import scipy
 from scipy.stats import beta
 
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent.parent)]
+HERE = Path(__file__).parent
+sys.path[:0] = [str(HERE), str(HERE.parent)]
 
+import promotion_screen  # noqa: E402
 from promotion_world import MARGINS, TIGHT, Stage, World, plan  # noqa: E402
 
-from huidu.promotion import CODE_VERSION, Decision, Outcome, State, review  # noqa: E402
+from huidu.promotion import CODE_VERSION  # noqa: E402
+
+SEED = 20_240_501
+BLOCK = 10
+"""Stages of one row before the next row has its turn, so that all rows grow together."""
+
+HARMLESS = {
+    "weighted draw only": World(drift=0.0, outages=0),
+    "drifting base rates": World(drift=0.6, outages=0),
+    "clustered errors": World(bursts=1.0),
+    "outages in both arms": World(outages=20),
+    "delayed outcomes": World(overdue=True),
+    "micro-ramp": World(epochs=((0, 0.0025), (1, 0.01), (3, 0.05))),
+    "ramps to a third": World(epochs=((0, 0.01), (2, 0.05), (5, 0.15), (9, 0.33)), overdue=True),
+    "restarts": World(epochs=((0, 0.05), (4, 0.05), (9, 0.05)), closed=((3.0, 4.0), (8.5, 9.0))),
+    "heavy tails": World(spread=2.2),
+    "little traffic": World(users_per_look=100.0),
+}
 
 HARM_SIZES = [
     # metric, treated over control, treated users until rollback in the design, days simulated
@@ -46,25 +75,182 @@ HARM_SIZES = [
     ("amount", 0.5, 1_700, 2),
 ]
 
-HARMLESS = {
-    "weighted draw": World(drift=0.0, outages=0),
-    "drift and outages": World(),
-    "heavy tails": World(spread=2.2),
-    "micro-ramp": World(epochs=((0, 0.0025), (1, 0.01), (3, 0.05))),
-    "delayed outcomes": World(overdue=True),
-    "little traffic": World(users_per_look=100.0),
-}
+
+@dataclass(frozen=True)
+class Row:
+    """One line of one question: a world, and how its stages are put before the rule."""
+
+    question: str
+    label: str
+    world: World
+    minimum_days: float = 7.0
+    how: str = "screened"  # screened | compared | hourly
+    share_of_runs: float = 1.0
+    rolls_back: bool = True
+    facts: tuple[tuple[str, Any], ...] = ()
 
 
-def run(world: World, seed: int, *, minimum_days: float = 7.0) -> tuple[Outcome, int, Stage]:
-    """One whole stage; the last outcome and the look it came at."""
-    stage, state = Stage(world, seed), State()
-    given = plan(world, minimum_days=minimum_days)
-    for k in range(1, stage.looks + 1):
-        state, outcome = review(given, state, stage.look(k))
-        if outcome.decision != "hold":
-            return outcome, k, stage
-    return outcome, stage.looks, stage
+class Ended(NamedTuple):
+    """One simulated stage, as the log keeps it."""
+
+    decision: str
+    metric: str | None
+    k: int
+    users: int
+    asked: int
+    knew: int | None
+
+
+def rows() -> list[Row]:
+    found = [*_false_rollback(), *_false_promotion(), *_harmless(), *_users_harmed()]
+    return [*found, *_broken_feeds(), *_screen(found)]
+
+
+def _false_rollback() -> list[Row]:
+    """Harmless stages that may not be promoted before the horizon, looked at until then."""
+    return [
+        Row("false_rollback", label, world, minimum_days=world.days)
+        for label, world in HARMLESS.items()
+    ]
+
+
+def _false_promotion() -> list[Row]:
+    """One guard exactly at its margin, all others harmless.
+
+    Most such stages are rolled back before they could be promoted. What the proof is worth without
+    that help is seen where nothing is rolled back.
+    """
+    found = []
+    for kind, margins in (("tight", TIGHT), ("ordinary", MARGINS)):
+        for name, margin in margins.items():
+            effect = 1 - margin if name in ("success", "amount") else 1 + margin
+            world = World(effects={name: effect}, margins=tuple(margins.items()))
+            label = f"{name} at its {kind} margin of {margin:.0%}"
+            few = 0.5 if kind == "tight" else 0.25
+            found.append(Row("false_promotion", label, world, share_of_runs=few))
+            if kind == "tight":
+                label += ", nothing rolled back"
+                found.append(Row("false_promotion", label, world, rolls_back=False))
+    return found
+
+
+def _harmless() -> list[Row]:
+    """How many harmless stages are promoted by the horizon, and on which day."""
+    labels = ("weighted draw only", "drifting base rates", "outages in both arms", "heavy tails")
+    return [Row("harmless", label, HARMLESS[label], share_of_runs=0.5) for label in labels]
+
+
+def _users_harmed() -> list[Row]:
+    """Treated users enrolled before a harmful stage is rolled back."""
+    return [
+        Row(
+            "users_harmed",
+            f"{name} x{effect:g}",
+            World(effects={name: effect}, days=days),
+            minimum_days=days,
+            facts=(("metric", name), ("reference", reference), ("effect", effect)),
+        )
+        for name, effect, reference, days in HARM_SIZES
+    ]
+
+
+def _broken_feeds() -> list[Row]:
+    """Harmless stages with one feed dead, stalled or silently zero, from the start or day 3.
+
+    Put before the rule once an hour, all planned looks among them: between two planned looks
+    nothing is promoted, and a feed seen more rarely is found silent only later.
+    """
+    found = []
+    for fault in ("dead", "stalled", "zero"):
+        for arm in ("t", "c", "both"):
+            for name in MARGINS:
+                for day in (0.0, 3.0):
+                    world = World(fault=fault, fault_metric=name, fault_arm=arm, fault_day=day)
+                    label = f"{fault}, {arm}"
+                    fact = (("from", f"{name}, day {day:g}"),)
+                    found.append(
+                        Row(
+                            "broken_feeds", label, world, how="hourly", share_of_runs=0.02,
+                            facts=fact,
+                        )
+                    )  # fmt: skip
+    return found
+
+
+def _screen(others: list[Row]) -> list[Row]:
+    """Some stages of every kind with every look put before the rule: the answers are the same."""
+    wanted = [row for row in others if row.question in ("false_rollback", "harmless")]
+    wanted += [row for row in others if "tight" in row.label or row.question == "users_harmed"]
+    return [
+        replace(row, question="screen", label=f"{row.question}: {row.label}", how="compared",
+                share_of_runs=0.005)
+        for row in wanted
+    ]  # fmt: skip
+
+
+def simulate(row: Row, i: int) -> Ended:
+    """Run i of a row: always the same stage."""
+    name = row.label.partition(": ")[2] if row.question == "screen" else row.label
+    origin = f"{name} {dict(row.facts).get('from', '')}".encode()
+    stage = Stage(row.world, np.random.SeedSequence([SEED, crc32(origin), i]))
+    given = plan(row.world, minimum_days=row.minimum_days, rolls_back=row.rolls_back)
+    if row.how == "hourly":
+        end = promotion_screen.run_all(given, stage, every=60 // row.world.look_min)
+    else:
+        end = {"screened": promotion_screen.run, "compared": promotion_screen.compare}[row.how](
+            given, stage
+        )
+    outcome, effect = end.outcome, dict(row.facts).get("effect")
+    knew = None
+    if effect is not None:
+        name = dict(row.facts)["metric"]
+        look = promotion_screen.known_in_advance(given, stage, name, effect)
+        knew = None if look is None else stage.treated_users(look)
+    users = stage.treated_users(end.k)
+    return Ended(outcome.decision.value, outcome.metric, end.k, users, end.asked, knew)
+
+
+# The log.
+
+
+def key_of(row: Row) -> str:
+    return "|".join([row.question, row.label, str(dict(row.facts).get("from", ""))])
+
+
+def read_log(path: Path) -> dict[str, dict[int, Ended]]:
+    """Finished stages by row and number; a line cut short by a kill is skipped."""
+    found: dict[str, dict[int, Ended]] = defaultdict(dict)
+    if path.exists():
+        for line in path.read_text().splitlines():
+            try:
+                key, i, told = json.loads(line)
+            except ValueError:
+                continue
+            found[key][i] = Ended(*told)
+    return found
+
+
+def work(asked: list[Row], runs: int, log: Path, minutes: float) -> None:
+    """Fill the log until every row has its runs or the time is over."""
+    done = read_log(log)
+    until = time.monotonic() + 60 * minutes
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a") as out:
+        out.write("\n")
+        for end in range(BLOCK, runs + BLOCK, BLOCK):
+            for row in asked:
+                for i in range(math.ceil(min(end, runs) * row.share_of_runs)):
+                    if i in done[key_of(row)]:
+                        continue
+                    if time.monotonic() > until:
+                        return
+                    ended = simulate(row, i)
+                    done[key_of(row)][i] = ended
+                    out.write(json.dumps([key_of(row), i, list(ended)]) + "\n")
+                    out.flush()
+
+
+# The report.
 
 
 def rate(hits: int, runs: int) -> dict[str, Any]:
@@ -74,181 +260,139 @@ def rate(hits: int, runs: int) -> dict[str, Any]:
     return {
         "hits": hits,
         "runs": runs,
-        "rate": hits / runs,
-        "ci95": [round(low, 4), round(high, 4)],
+        "rate": round(hits / runs, 4),
+        "ci95": [round(float(low), 4), round(float(high), 4)],
     }
 
 
-def say(label: str, found: dict[str, Any], promise: str) -> None:
-    low, high = found["ci95"]
-    print(
-        f"  {label:<34} {found['hits']:>4} of {found['runs']:<4} = {found['rate']:6.1%}"
-        f"  (95 %: {low:.1%} to {high:.1%})  {promise}",
-        flush=True,
-    )
+def tell_rollback(_: Row, ends: list[Ended]) -> dict[str, Any]:
+    return rate(sum(e.decision == "roll_back" for e in ends), len(ends)) | {"promise": "<= 5 %"}
 
 
-def false_rollback(runs: int, seed: int, look_min: int) -> dict[str, Any]:
-    """Harmless stages that are never promoted, looked at until the horizon."""
-    print(f"false rollback, a look every {look_min} minutes for 14 days")
-    found = {}
-    for label, world in HARMLESS.items():
-        world = replace(world, look_min=look_min)
-        ends = [run(world, seed + i, minimum_days=world.days)[0] for i in range(runs)]
-        found[label] = rate(sum(o.decision == "roll_back" for o in ends), runs)
-        say(label, found[label], "promise: at most 5 %")
-    return found
+def tell_promotion(_: Row, ends: list[Ended]) -> dict[str, Any]:
+    found = rate(sum(e.decision == "promote" for e in ends), len(ends))
+    return found | {
+        "rolled_back": sum(e.decision == "roll_back" for e in ends),
+        "promise": "<= 5 %",
+    }
 
 
-def false_promotion(runs: int, seed: int, look_min: int) -> dict[str, Any]:
-    """One guard exactly at its margin, all others harmless."""
-    print(f"false promotion with one guard exactly at its margin, looks every {look_min} minutes")
-    found = {}
-    for label, margins in (("", MARGINS), (", tight", TIGHT)):
-        for name, margin in margins.items():
-            effect = 1 - margin if name in ("success", "amount") else 1 + margin
-            world = World(effects={name: effect}, look_min=look_min, margins=tuple(margins.items()))
-            ends = [run(world, seed + i)[0].decision for i in range(runs)]
-            found[name + label] = rate(ends.count(Decision.PROMOTE), runs) | {
-                "margin": margin,
-                "rolled_back": ends.count(Decision.ROLL_BACK),
-            }
-            say(f"{name}{label}, {margin:.0%}", found[name + label], "promise: at most 5 %")
-    return found
-
-
-def harmless(runs: int, seed: int, look_min: int) -> dict[str, Any]:
-    """Harmless stages: how many are promoted by the horizon, and on which day."""
-    print(f"harmless stages promoted by the horizon, looks every {look_min} minutes")
-    found: dict[str, Any] = {}
-    for label in ("weighted draw", "drift and outages", "heavy tails"):
-        world = replace(HARMLESS[label], look_min=look_min)
-        ends = [run(world, seed + i) for i in range(runs)]
-        days = [k * look_min / 1440 for o, k, _ in ends if o.decision == "promote"]
-        found[label] = rate(len(days), runs) | {
-            "median_day": statistics.median(days) if days else None,
-            "rolled_back": sum(o.decision == "roll_back" for o, _, _ in ends),
-        }
+def tell_harmless(row: Row, ends: list[Ended]) -> dict[str, Any]:
+    days = [e.k * row.world.look_min / 1440 for e in ends if e.decision == "promote"]
+    return rate(len(days), len(ends)) | {
+        "median_day": statistics.median(days) if days else None,
+        "rolled_back": sum(e.decision == "roll_back" for e in ends),
         # One large amount may carry the mean of heavy tails: there the outlook warns beforehand.
-        promise = "no promise" if label == "heavy tails" else "promise: at least 95 %"
-        say(label, found[label], f"{promise}; median day {found[label]['median_day']}")
-    return found
-
-
-def broken_feeds(runs: int, seed: int, look_min: int) -> dict[str, Any]:
-    """Harmless stages with one feed dead, stalled or silently zero, from the start or day 3."""
-    print(f"promotions with a broken feed, looks every {look_min} minutes")
-    found = {}
-    for fault in ("dead", "stalled", "zero"):
-        for arm in ("t", "c", "both"):
-            hits = total = 0
-            for name in MARGINS:
-                for day in (0.0, 3.0):
-                    world = World(
-                        look_min=look_min, fault=fault, fault_metric=name, fault_arm=arm,
-                        fault_day=day,
-                    )  # fmt: skip
-                    for i in range(max(1, runs // 20)):
-                        hits += run(world, seed + i)[0].decision == "promote"
-                        total += 1
-            found[f"{fault}, {arm}"] = rate(hits, total)
-            say(f"{fault}, {arm}", found[f"{fault}, {arm}"], "promise: none")
-    return found
-
-
-def users_harmed(runs: int, seed: int, look_min: int) -> dict[str, Any]:
-    """Treated users enrolled before a harmful stage is rolled back."""
-    print(f"treated users until rollback, looks every {look_min} minutes, 50 treated each")
-    found = {}
-    for name, effect, reference, days in HARM_SIZES:
-        world = World(effects={name: effect}, days=days)
-        ends = [run(world, seed + i, minimum_days=days) for i in range(runs)]
-        users = sorted(s.treated_users(k) for o, k, s in ends if o.decision == "roll_back")
-        named = Counter(o.metric for o, _, _ in ends)
-        row = {
-            "rolled_back": len(users),
-            "runs": runs,
-            "median": statistics.median(users) if users else None,
-            "quartiles": [float(q) for q in np.percentile(users, [25, 75])] if users else None,
-            "reference": reference,
-            "named_rightly": named[name] / runs,
-        }
-        found[f"{name} x{effect:g}"] = row
-        print(
-            f"  {name} x{effect:<6g} median {row['median']:>8,.0f}  quartiles {row['quartiles']}"
-            f"  reference {reference:,}  rolled back {len(users)} of {runs},"
-            f" guard named rightly {row['named_rightly']:.0%}",
-            flush=True,
-        )
-    return found
-
-
-def cost_of_a_look(runs: int, seed: int, look_min: int) -> dict[str, Any]:
-    """Processor time of one review (five guards, two cells) and of its state through JSON."""
-    world = World(look_min=5)
-    stage, state, given = Stage(world, seed), State(), plan(world, minimum_days=14)
-    looks = [stage.look(k) for k in range(1, 1001)]
-    began = time.process_time()
-    for look in looks:
-        state, _ = review(given, state, look)
-    middle = time.process_time()
-    for _ in looks:
-        state = msgspec.json.decode(msgspec.json.encode(state), type=State)
-    ended = time.process_time()
-    found = {
-        "review_us": round((middle - began) * 1e6 / len(looks), 1),
-        "state_json_us": round((ended - middle) * 1e6 / len(looks), 1),
+        "promise": "none" if "heavy" in row.label else ">= 95 %",
     }
-    print(f"one look: {found['review_us']} us, state through JSON {found['state_json_us']} us")
-    return found
 
 
-QUESTIONS = {
-    "cost_of_a_look": cost_of_a_look,
-    "users_harmed": users_harmed,
-    "broken_feeds": broken_feeds,
-    "false_promotion": false_promotion,
-    "harmless": harmless,
-    "false_rollback": false_rollback,
+def tell_users(row: Row, ends: list[Ended]) -> dict[str, Any]:
+    facts = dict(row.facts)
+    users = sorted(e.users for e in ends if e.decision == "roll_back")
+    knew = [math.inf if e.knew is None else e.knew for e in ends]
+    named = Counter(e.metric for e in ends)
+    median = statistics.median(users) if users else None
+    low, high = _median_interval(users)
+    return {
+        "median": median,
+        "ci95": [low, high],
+        "quartiles": [float(q) for q in np.percentile(users, [25, 75])] if users else None,
+        "reference": facts["reference"],
+        "times_a_test_that_knew": round(median / statistics.median(knew), 2) if median else None,
+        "rolled_back": len(users),
+        "runs": len(ends),
+        "named_rightly": round(named[facts["metric"]] / len(ends), 3),
+    }
+
+
+def _median_interval(values: list[int]) -> tuple[int | None, int | None]:
+    """Order statistics that hold the median with at least 95 % (binomial)."""
+    if len(values) < 8:
+        return None, None
+    reach = 0.98 * math.sqrt(len(values))
+    middle = len(values) / 2
+    return values[max(0, math.floor(middle - reach))], values[
+        min(len(values) - 1, math.ceil(middle + reach))
+    ]
+
+
+def tell_screen(_: Row, ends: list[Ended]) -> dict[str, Any]:
+    return {"stages": len(ends), "looks": sum(e.k for e in ends), "asked": sum(e.asked for e in ends)}
+
+
+TELL: dict[str, Callable[[Row, list[Ended]], dict[str, Any]]] = {
+    "false_rollback": tell_rollback,
+    "false_promotion": tell_promotion,
+    "harmless": tell_harmless,
+    "users_harmed": tell_users,
+    "broken_feeds": tell_promotion,
+    "screen": tell_screen,
 }
-# Looks too rare for harm only make promotions likelier, so these questions may look seldom.
-LOOK_MIN = {"false_promotion": 720, "harmless": 60, "broken_feeds": 120, "false_rollback": 120}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=20, help="stages per row")
-    parser.add_argument("--full", action="store_true", help="200 stages a row, 5-minute looks")
-    parser.add_argument("--look-min", type=int, help="minutes between looks, for every question")
-    parser.add_argument("--seed", type=int, default=20_240_501)
-    parser.add_argument("--only", choices=sorted(QUESTIONS), action="append")
-    parser.add_argument("--out", type=Path, help="where the JSON goes")
-    given = parser.parse_args()
-    runs = 200 if given.full else given.runs
+def report(asked: list[Row], log: Path, out: Path, command: str) -> None:
+    """Print every question's rows and write its JSON."""
+    done = read_log(log)
     versions = {
         "python": platform.python_version(),
         "numpy": np.__version__,
         "scipy": scipy.__version__,
-        "machine": platform.machine(),
-        "cpu_count": __import__("os").cpu_count(),
+        "machine": f"{platform.machine()} {platform.system()} {os.cpu_count()} cpus",
         "code": CODE_VERSION,
     }
-    asked = [word for word in sys.argv[1:] if word not in ("--out", str(given.out))]
-    command = " ".join(["python", "bench/promotion.py", *asked])
-    print(command, versions, flush=True)
-    results: dict[str, Any] = {}
-    for name in given.only or QUESTIONS:
-        look_min = given.look_min or (5 if given.full else LOOK_MIN.get(name, 5))
-        began = time.perf_counter()
-        results[name] = QUESTIONS[name](runs, given.seed, look_min)
-        results[name] = {"look_min": look_min, "rows": results[name]}
-        print(f"  ({time.perf_counter() - began:.1f} s)", flush=True)
-    tag = "-".join(sorted(given.only)) if given.only else "full" if given.full else "quick"
-    out = given.out or Path(__file__).parent / "results" / f"promotion-{tag}.json"
-    out.parent.mkdir(exist_ok=True)
-    report = {"command": command, "seed": given.seed, "runs": runs, "versions": versions}
-    out.write_text(json.dumps(report | {"results": results}, indent=1, default=float) + "\n")
-    print(f"written to {out}")
+    print(command, versions)
+    for question, tell in TELL.items():
+        found: dict[str, Any] = {}
+        grouped: dict[str, tuple[Row, list[Ended]]] = {}
+        for row in asked:
+            if row.question == question and done[key_of(row)]:
+                grouped.setdefault(row.label, (row, []))[1].extend(done[key_of(row)].values())
+        for label, (row, ends) in grouped.items():
+            found[label] = tell(row, ends)
+        if not found:
+            continue
+        if question == "broken_feeds":
+            total = [e for _, ends in grouped.values() for e in ends]
+            found["all"] = tell_promotion(next(iter(grouped.values()))[0], total)
+        if question in ("false_rollback", "broken_feeds"):
+            for each in found.values():
+                each["promise"] = "<= 5 %" if question == "false_rollback" else "none"
+        print(question)
+        for label, told in found.items():
+            print(f"  {label:<48} {json.dumps(told)}")
+        out.mkdir(exist_ok=True)
+        whole = {
+            "command": command,
+            "seed": SEED,
+            "look_min": 5,
+            "versions": versions,
+            "rows": found,
+        }
+        path = out / f"promotion-{question.replace('_', '-')}.json"
+        path.write_text(json.dumps(whole, indent=1) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--runs", type=int, default=400, help="stages of a row")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so long")
+    parser.add_argument("--only", choices=sorted(TELL), action="append")
+    parser.add_argument("--report", action="store_true", help="run nothing, tell what there is")
+    parser.add_argument(
+        "--log",
+        type=Path,
+        default=HERE.parent / ".huidu" / "bench" / f"{CODE_VERSION}.jsonl",
+        help="finished stages, one a line",
+    )
+    parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the JSON")
+    given = parser.parse_args()
+    asked = [row for row in rows() if given.only is None or row.question in given.only]
+    if not given.report:
+        work(asked, given.runs, given.log, given.minutes)
+    command = f"python bench/promotion.py --runs {given.runs}"
+    command += "".join(f" --only {name}" for name in given.only or ())
+    report(asked, given.log, given.out, command)
 
 
 if __name__ == "__main__":

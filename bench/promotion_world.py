@@ -2,7 +2,8 @@
 
 Two strata (light, and heavy users drawn three times as likely, who convert and spend more), a
 daily traffic cycle, base rates that drift, outages that hit both arms, requests that fail in
-clusters per user, heavy-tailed amounts. Everything follows from one seed.
+clusters per user and in bursts, heavy-tailed amounts. Everything follows from one seed, and all
+looks of a stage are drawn at once.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy.special import ndtr
 
 from huidu.promotion import (
     Alpha,
@@ -27,7 +29,7 @@ from huidu.promotion import (
 )
 
 DAY = 1440
-STRATA = ("light", "heavy")
+STRATA = ("w1", "w3")
 SHARE_OF_USERS = np.array([0.9, 0.1])
 RELATIVE_DRAW = np.array([1.0, 3.0])
 P99 = 2.3263478740408408
@@ -41,9 +43,11 @@ class World:
     users_per_look: float = 1000.0  # both arms, at look_min = 5
     days: int = 14
     look_min: int = 5
-    epochs: tuple[tuple[int, float], ...] = ((0, 0.05),)  # (from day, share treated)
+    epochs: tuple[tuple[float, float], ...] = ((0, 0.05),)  # (from day, share treated)
+    closed: tuple[tuple[float, float], ...] = ()  # days on which nobody is enrolled: (from, to)
     drift: float = 0.3
     outages: int = 3
+    bursts: float = 0.0  # sigma of the log error rate from look to look, both arms alike
     spread: float = 1.7  # sigma of log amounts
     overdue: bool = False
     margins: tuple[tuple[str, float], ...] = ()  # by metric; else MARGINS
@@ -83,15 +87,18 @@ def metrics(world: World) -> tuple[Metric, ...]:
     return tuple(found)
 
 
-def plan(world: World, *, minimum_days: float = 7.0) -> Plan:
-    """The plan of a stage in this world."""
+def plan(world: World, *, minimum_days: float = 7.0, rolls_back: bool = True) -> Plan:
+    """The plan of a stage in this world. Its cells are in order of their ids.
+
+    Without `rolls_back` hardly any harm is ever proven: the proof alone is on trial.
+    """
     return Plan(
         stage=StageTimes(
             horizon_min=world.days * DAY, min_min=minimum_days * DAY, look_min=world.look_min
         ),
-        alpha=Alpha(),
+        alpha=Alpha() if rolls_back else Alpha(rollback=1e-250),
         cells=tuple(
-            Cell(id=f"{stratum}-{epoch}", stratum=stratum, epoch=epoch, rho=float(rho))
+            Cell(id=f"e{epoch}.{stratum}", stratum=stratum, epoch=epoch, rho=float(rho))
             for epoch, (_, share) in enumerate(world.epochs)
             for stratum, rho in zip(STRATA, _rho(share), strict=True)
         ),
@@ -105,9 +112,13 @@ def _rho(share: float) -> np.ndarray:
 
 
 class Stage:
-    """One random stage of a world; `look(k)` is its k-th look, k = 1, 2, ..."""
+    """One random stage of a world; `look(k)` is its k-th look, k = 1, 2, ...
 
-    def __init__(self, world: World, seed: int) -> None:
+    `enrolled` (looks, cells, arms) and `values` by metric (looks, cells, arms, numbers) hold the
+    cumulative readings of every look; cells are epoch by epoch, in it stratum by stratum.
+    """
+
+    def __init__(self, world: World, seed: int | np.random.SeedSequence) -> None:
         self.world = world
         rng = np.random.default_rng(seed)
         self.looks = world.days * DAY // world.look_min
@@ -119,54 +130,56 @@ class Stage:
         for start in rng.random(world.outages) * world.days:
             self.down |= (t >= start) & (t < start + rng.uniform(20, 120) / DAY)
         mean = world.users_per_look * world.look_min / 5 * cycle
+        for begin, end in world.closed:
+            mean[(t >= begin) & (t < end)] = 0.0
         users = rng.poisson(mean[:, None] * SHARE_OF_USERS)
-        shares = np.array([share for _, share in world.epochs])
         starts = np.array([day for day, _ in world.epochs])
         self.epoch = np.searchsorted(starts, t, side="right") - 1
-        rho = np.array([_rho(share) for share in shares])[self.epoch]
+        rho = np.array([_rho(share) for _, share in world.epochs])[self.epoch]
         treated = rng.binomial(users, rho)
         # Shape (looks, strata, arms): users enrolled between two looks.
         self.users = np.stack([treated, users - treated], axis=2)
         self._draw(rng)
 
     def _draw(self, rng: np.random.Generator) -> None:
-        effects, level = self.world.effects, self.level[:, None, None]
-
-        def rate(base: tuple[float, float], name: str) -> np.ndarray:
-            by_stratum = np.array(base)[None, :, None] * level
-            by_arm = by_stratum * np.array([effects.get(name, 1.0), 1.0])
-            return np.asarray(np.minimum(by_arm, 0.95))
-
         n = self.users
-        values: dict[str, np.ndarray] = {
-            "success": rng.binomial(n, rate((0.045, 0.095), "success"))[..., None],
-            "complaints": rng.binomial(n, rate((0.0048, 0.0068), "complaints"))[..., None],
-            "api_errors": self._requests(rng, rate((0.02, 0.024), "api_errors")),
+        drawn: dict[str, np.ndarray] = {
+            "success": rng.binomial(n, self._rate((0.045, 0.095), "success"))[..., None],
+            "complaints": rng.binomial(n, self._rate((0.0048, 0.0068), "complaints"))[..., None],
+            "api_errors": self._requests(rng, self._rate((0.02, 0.024), "api_errors")),
             "latency": self._latency(rng),
             "amount": self._amounts(rng),
         }
+        self.values = {name: np.cumsum(self._by_epoch(x), axis=0) for name, x in drawn.items()}
         if self.world.overdue:
-            values["overdue"] = self._overdue(rng, rate((0.02, 0.015), "overdue"))
-        self.values: dict[str, list[Any]] = {}
-        for name, increments in values.items():
-            self.values[name] = self._cumulate(increments)
-        self.enrolled = self._cumulate(n[..., None])
+            late = self._overdue(rng, self._rate((0.02, 0.015), "overdue"))
+            self.values["overdue"] = np.cumsum(late, axis=0)
+        self.enrolled = np.cumsum(self._by_epoch(n[..., None]), axis=0)[..., 0]
 
-    def _cumulate(self, increments: np.ndarray) -> list[Any]:
-        """Cumulative per look, epoch, stratum, arm: lists of plain numbers."""
-        epochs = len(self.world.epochs)
-        by_epoch = [
-            np.cumsum(np.where((self.epoch == e)[:, None, None, None], increments, 0), axis=0)
-            for e in range(epochs)
-        ]
-        told: list[Any] = np.stack(by_epoch, axis=1).tolist()
-        return told
+    def _rate(self, base: tuple[float, float], name: str) -> np.ndarray:
+        by_stratum = np.array(base)[None, :, None] * self.level[:, None, None]
+        return np.asarray(
+            np.minimum(by_stratum * [self.world.effects.get(name, 1.0), 1.0], 0.95)
+        )
+
+    def _by_epoch(self, increments: np.ndarray) -> np.ndarray:
+        """From (looks, strata, ...) to (looks, cells, ...): each look's belong to its epoch."""
+        if len(self.world.epochs) == 1:
+            return increments
+        is_in = self.epoch[:, None] == np.arange(len(self.world.epochs))
+        shape = is_in.shape + (1,) * (increments.ndim - 1)
+        spread = np.where(is_in.reshape(shape), increments[:, None], 0)
+        return spread.reshape(len(increments), -1, *increments.shape[2:])
 
     def _requests(self, rng: np.random.Generator, rate: np.ndarray) -> np.ndarray:
         n = self.users
+        burst = np.exp(rng.normal(0, self.world.bursts, self.looks)) if self.world.bursts else 1.0
         # An outage multiplies both arms' rates, so that the true ratio stays the effect's.
-        failing_rate = np.minimum(np.where(self.down[:, None, None], 12.0 * rate, rate), 0.95)
-        bad = rng.binomial(n, failing_rate)
+        worse = burst * np.where(self.down, 12.0, 1.0)
+        # Both arms are cut alike, or the cut itself would be an effect.
+        most = 0.95 / max(1.0, self.world.effects.get("api_errors", 1.0))
+        worse = np.minimum(worse, most / rate[:, :, 1].max(axis=1))
+        bad = rng.binomial(n, rate * worse[:, None, None])
         requests = rng.poisson(9.0 * n) + n
         more = rng.negative_binomial(np.maximum(bad, 1), 0.4) * (bad > 0)
         num = np.minimum(bad + more, requests)
@@ -181,8 +194,6 @@ class Stage:
         edges = np.array([*EDGES, EDGES[2] * (1 + margin)])
         slower = np.where(self.down, 1.8, 1.0) * self.level**0.3
         scale = slower[:, None] * np.array([self.world.effects.get("latency", 1.0), 1.0])
-        from scipy.special import ndtr
-
         above = ndtr(-np.log(edges[None, None, :] / (200.0 * scale[:, :, None])) / 0.5)
         counts, left, before = [], self.users, np.ones_like(scale)
         for i in range(len(edges)):
@@ -205,52 +216,54 @@ class Stage:
         amounts *= np.repeat(scale.ravel(), flat)
         cap = np.exp(1.2816 * self.world.spread)  # 90th percentile of payers, 99th of all users
         capped = np.minimum(amounts, cap)
-        ends = np.cumsum(flat)
-        out = [n]
-        for value in (amounts, amounts**2, capped, capped**2):
-            total = np.concatenate([[0.0], np.cumsum(value)])
-            out.append((total[ends] - total[ends - flat]).reshape(n.shape))
-        return np.stack(out, axis=3)
+        owner = np.repeat(np.arange(flat.size), flat)
+        sums = (amounts, amounts**2, capped, capped**2)
+        told = [np.bincount(owner, x, flat.size).reshape(n.shape) for x in sums]
+        return np.stack([n, *told], axis=3)
 
     def _overdue(self, rng: np.random.Generator, rate: np.ndarray) -> np.ndarray:
-        """Events 7 to 30 days after exposure, booked to the cohort's cell as they occur."""
+        """Events 7 to 30 days after exposure, booked to the cohort's cell as they occur.
+
+        When a wider share treats former controls, the old epoch's cells are closed for both arms.
+        """
         counts = rng.binomial(self.users, rate)
-        out = np.zeros((*counts.shape, 1), dtype=np.int64)
-        per_day = DAY // self.world.look_min
-        where = np.nonzero(counts)
-        for look, s, arm, c in zip(*where, counts[where], strict=True):
-            late = look + (rng.uniform(7, 30, c) * per_day).astype(int)
-            for at in late[late < self.looks]:
-                out[at, s, arm, 0] += 1
-        return out
+        strata, arms = counts.shape[1:]
+        look, s, arm = (
+            np.repeat(x, counts.ravel()) for x in (i.ravel() for i in np.indices(counts.shape))
+        )
+        late = look + (rng.uniform(7, 30, look.size) * DAY / self.world.look_min).astype(int)
+        shares = [share for _, share in self.world.epochs]
+        ends = np.full(len(shares), self.looks)
+        for epoch in range(len(shares) - 1):
+            if shares[epoch + 1] > shares[epoch]:
+                ends[epoch] = np.searchsorted(self.epoch, epoch + 1)
+        epoch = self.epoch[look]
+        kept = late < ends[epoch]
+        cells = len(shares) * strata
+        place = ((late * cells + epoch * strata + s) * arms + arm)[kept]
+        told = np.bincount(place, minlength=self.looks * cells * arms)
+        return told.reshape(self.looks, cells, arms, 1)
 
     def treated_users(self, k: int) -> int:
         """Treated users enrolled by look k."""
-        return int(sum(cell[0][0] for epoch in self.enrolled[k - 1] for cell in epoch))
+        return int(self.enrolled[k - 1, :, 0].sum())
 
     def look(self, k: int) -> Look:
         """What the feeds say at look k, broken feed included."""
         world, i = self.world, k - 1
         t_min = float(k * world.look_min)
         broken = world.fault != "" and t_min >= world.fault_day * DAY
-        frozen = max(0, int(world.fault_day * DAY / world.look_min) - 1)
+        rows = {name: series[i].tolist() for name, series in self.values.items()}
+        if broken:
+            self._break(rows)
+        enrolled = self.enrolled[i].tolist()
         cells = []
-        for epoch in range(len(world.epochs)):
-            for s, stratum in enumerate(STRATA):
-                arms = []
-                for a, label in enumerate("tc"):
-                    m: dict[str, Any] = {}
-                    for name, series in self.values.items():
-                        row = series[i][epoch][s][a]
-                        if (
-                            broken
-                            and name == world.fault_metric
-                            and world.fault_arm in (label, "both")
-                        ):
-                            row = self._faulty(series, frozen, epoch, s, a)
-                        m[name] = _shape(name, row)
-                    arms.append(Arm(self.enrolled[i][epoch][s][a][0], m))
-                cells.append(CellCounts(arms[0], arms[1], f"{stratum}-{epoch}"))
+        for c in range(len(enrolled)):
+            t, u = (
+                Arm(enrolled[c][a], {name: _shape(name, row[c][a]) for name, row in rows.items()})
+                for a in (0, 1)
+            )
+            cells.append(CellCounts(t, u, f"e{c // 2}.{STRATA[c % 2]}"))
         as_of: dict[str, AsOf | None] = dict.fromkeys(self.values, AsOf(t_min, t_min))
         if broken and world.fault in ("dead", "stalled"):
             until = None if world.fault == "dead" else world.fault_day * DAY
@@ -258,12 +271,16 @@ class Stage:
             as_of[world.fault_metric] = AsOf(*hit)
         return Look(k=k, t_min=t_min, cells=tuple(cells), as_of=as_of)
 
-    def _faulty(self, series: list[Any], frozen: int, epoch: int, s: int, a: int) -> Any:
-        if self.world.fault == "dead":
-            return None
-        if self.world.fault_day == 0:
-            return [0] * len(series[0][epoch][s][a])
-        return series[frozen][epoch][s][a]
+    def _break(self, rows: dict[str, Any]) -> None:
+        """Put what the broken feed says in place of what is true."""
+        world = self.world
+        series = self.values[world.fault_metric]
+        frozen = max(0, int(world.fault_day * DAY / world.look_min) - 1)
+        said: np.ndarray = series[frozen] if world.fault_day > 0 else np.zeros_like(series[0])
+        for c, arms in enumerate(rows[world.fault_metric]):
+            for a, label in enumerate("tc"):
+                if world.fault_arm in (label, "both"):
+                    arms[a] = None if world.fault == "dead" else said[c, a].tolist()
 
 
 _RATIO = ("bad", "num", "den", "num2", "den2", "numden")

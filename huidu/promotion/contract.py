@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-CODE_VERSION: Final = "promotion-1"
+CODE_VERSION: Final = "promotion-2"
 """Stored with every decision; raised whenever the same evidence could be answered differently."""
 
 

@@ -72,9 +72,9 @@ def _judge_counts(
 ) -> Finding:
     columns, rho = guard.harm_columns, plan.rho
     a, b = treated[:, :columns], control[:, :columns]
-    log_es = log_evidence_of_counts(a, b, plan.factors[guard.increase])
+    log_es = log_evidence_of_counts(a, b, plan.factors[guard.name])
     if enrolled_rho is not None:
-        factors = count_factors(enrolled_rho, increase=guard.increase)
+        factors = count_factors(enrolled_rho, increase=guard.increase, grid=guard.grid)
         log_es = np.minimum(log_es, log_evidence_of_counts(a, b, factors))
     column = int(log_es.argmax())
     ratio, deviation = _count_ratio(a[:, column], b[:, column], rho)
@@ -127,7 +127,7 @@ def _judge_mean(guard: Guard, treated: Floats, control: Floats) -> Finding:
         return Finding()
     difference = now.treated - now.control
     log_e = log_evidence_of_mean(
-        difference, now.variance, base=now.control, increase=guard.increase
+        difference, now.variance, base=now.control, increase=guard.increase, grid=guard.grid
     )
     ratio = now.treated / now.control
     deviation = math.sqrt(now.variance) / now.control / max(ratio, 0.1)

@@ -11,7 +11,7 @@ import numpy as np
 
 from huidu.errors import EvidenceError
 from huidu.promotion.contract import Cell, Harm, Kind, Metric, Plan, Role
-from huidu.stats.sequential import Floats, count_factors
+from huidu.stats.sequential import HARM_GRID, Floats, count_factors, harm_grid
 from huidu.stats.srm import SampleRatio
 
 TOO_GOOD: Final = 0.4
@@ -41,6 +41,14 @@ class Guard:
         sign = 1.0 if self.increase else -1.0
         self.ratio_at_margin = 1.0 + sign * self.margin
         self.ratio_material = 1.0 + sign * self.margin / 2.0
+        self.grid = HARM_GRID if self.absolute else self._sizes_of_harm()
+
+    def _sizes_of_harm(self) -> Floats:
+        """From the margin to sevenfold; a capped mean moves by less than the plain one does."""
+        least = abs(math.log(self.ratio_at_margin))
+        if self.metric.kind is Kind.MEAN:
+            return harm_grid(least / 2.0, 1.2)
+        return harm_grid(least, 2.0)
 
 
 class CompiledPlan:
@@ -62,7 +70,9 @@ class CompiledPlan:
         self.gauges = tuple(metric for metric in plan.metrics if metric.kind is Kind.GAUGE)
         self.stoppers = tuple(g for g in guards if g.metric.role is not Role.WATCH)
         self.factors = {
-            increase: count_factors(self.rho, increase=increase) for increase in (True, False)
+            guard.name: count_factors(self.rho, increase=guard.increase, grid=guard.grid)
+            for guard in guards
+            if guard.counts_users
         }
         self.too_good_factors = count_factors(self.rho, increase=False, null_ratio=TOO_GOOD)
 

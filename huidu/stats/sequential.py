@@ -21,7 +21,11 @@ from huidu.errors import EvidenceError
 Floats = npt.NDArray[np.float64]
 
 HARM_GRID: Final[Floats] = np.geomspace(0.03, 2.5, 8)
-"""Sizes of harm (log ratios) that the mixture watches for: 3 % to twelvefold."""
+"""Sizes of harm (log ratios) watched for where no margin says which matter: 3 % to twelvefold."""
+
+_STEP: Final = 2.7
+"""Neighbouring sizes of harm are at most so many times apart: one between them is then caught with
+at least 80 % of the evidence per user that its own size would give."""
 
 GUILTY_SHARE: Final = 0.2
 """A guard is named only if it brings this share of the evidence that a rollback takes."""
@@ -38,6 +42,23 @@ def _log_mean_exp(exponents: Floats) -> Floats:
     return np.asarray(top + np.log(total / len(exponents)), dtype=np.float64)
 
 
+def harm_grid(least: float, largest: float) -> Floats:
+    """Sizes of harm for a guard to whom nothing smaller than `least` matters.
+
+    Every size in the mixture costs the others some evidence (n equal weights cost ln n), so none is
+    spent on harm too small to roll back for; from the second size on they are about 2.7 apart.
+
+    Args:
+        least: a log ratio, > 0; mostly that of the margin.
+        largest: a log ratio; harm beyond it is found about as fast by it as by its own size.
+    Returns:
+        Log ratios from `least` to `largest` (or to twice `least`, if that is more), rising.
+    """
+    largest = max(largest, 2.0 * least)
+    points = 1 + math.ceil(math.log(largest / least) / math.log(_STEP))
+    return np.geomspace(least, largest, points)
+
+
 def treated_probability(rho: Floats, ratio: float) -> Floats:
     """Probability that an event belongs to the treated arm when treated risk is `ratio` x control.
 
@@ -51,13 +72,16 @@ def treated_probability(rho: Floats, ratio: float) -> Floats:
     return np.asarray(odds / (odds + 1.0 - rho), dtype=np.float64)
 
 
-def count_factors(rho: Floats, *, increase: bool, null_ratio: float = 1.0) -> tuple[Floats, Floats]:
+def count_factors(
+    rho: Floats, *, increase: bool, null_ratio: float = 1.0, grid: Floats = HARM_GRID
+) -> tuple[Floats, Floats]:
     """Log likelihood ratios of one event, per cell and size of harm: if treated, and if control.
 
     Args:
         rho: shape (C,), in [0, 1]; a cell at 0 or 1 has one arm only and is given no weight.
         increase: True if more events are harm.
         null_ratio: the risk ratio at the edge of what is still called harmless, > 0.
+        grid: sizes of harm, log ratios above 0, shape (G,).
     Returns:
         Two arrays of shape (C, G) for `log_evidence_of_counts`.
     Raises:
@@ -68,7 +92,7 @@ def count_factors(rho: Floats, *, increase: bool, null_ratio: float = 1.0) -> tu
         raise EvidenceError(f"rho must lie in [0, 1], got {rho.tolist()}")
     if not null_ratio > 0:
         raise EvidenceError(f"the ratio called harmless must be above 0, got {null_ratio}")
-    ratios = null_ratio * np.exp(HARM_GRID if increase else -HARM_GRID)
+    ratios = null_ratio * np.exp(grid if increase else -grid)
     column = rho[:, None]
     base = treated_probability(column, null_ratio)
     harmed = treated_probability(column, ratios)  # type: ignore[arg-type]
@@ -128,7 +152,12 @@ def log_evidence_against_limit(events: float, users: float, *, limit: float, abo
 
 
 def log_evidence_of_mean(
-    difference: float, variance: float, *, base: float, increase: bool
+    difference: float,
+    variance: float,
+    *,
+    base: float,
+    increase: bool,
+    grid: Floats = HARM_GRID,
 ) -> float:
     """Log of an asymptotic e-value that a mean moved in the harmful direction.
 
@@ -141,6 +170,7 @@ def log_evidence_of_mean(
         variance: its variance (see `moments.stratified_difference`), >= 0.
         base: the reference mean, the unit of the sizes of harm. Not above 0: no evidence.
         increase: True if a larger mean is harm.
+        grid: sizes of harm, log ratios above 0.
     Returns:
         Log e-value; 0 where nothing can be said.
     Source:
@@ -149,7 +179,7 @@ def log_evidence_of_mean(
     """
     if not (variance > 0 and base > 0 and math.isfinite(difference)):
         return 0.0
-    shifts = base * np.expm1(HARM_GRID if increase else -HARM_GRID)
+    shifts = base * np.expm1(grid if increase else -grid)
     exponents = (shifts * difference - 0.5 * shifts * shifts) / variance
     return float(_log_mean_exp(exponents))
 

@@ -55,12 +55,16 @@ class SampleRatio:
         """
         if (treated[self._must_be_empty_t] > 0).any() or (control[self._must_be_empty_c] > 0).any():
             return math.inf
-        t, c = treated[:, None], control[:, None]
+        return float(self.log_evidence_by_cell(treated, control).sum())
+
+    def log_evidence_by_cell(self, treated: Floats, control: Floats) -> Floats:
+        """The same per cell, shape (..., C) as the counts; 0 for a cell with one arm."""
+        t, c = treated[..., None], control[..., None]
         mixture = betaln(self._prior_t + t, self._prior_c + c) - self._log_prior
-        top = mixture.max(axis=1)
-        average = top + np.log(np.exp(mixture - top[:, None]).mean(axis=1))
+        top = mixture.max(axis=-1)
+        average = top + np.log(np.exp(mixture - top[..., None]).mean(axis=-1))
         log_e = average - treated * self._log_rho - control * self._log_rest
-        return float(log_e[self._two_armed].sum())
+        return np.where(self._two_armed, log_e, 0.0)
 
     def chi_square(self, treated: Floats, control: Floats) -> float:
         """Chi-square statistic with one degree of freedom for the total over all cells.

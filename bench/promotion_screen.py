@@ -1,0 +1,174 @@
+"""Whole stages of thousands of looks, with the real rule asked only where it could answer.
+
+Whether a look can end in anything but "hold" is worked out for all looks of a stage at once; the
+others need not be put before `huidu.promotion.review`, which decides on all that remain:
+
+* looks at which the average of the guards' e-values reaches 1/alpha (no rollback without);
+* the look at which the sample ratio breaks (it stays broken);
+* planned looks, and the looks after one while its proof is due or good (no promotion elsewhere).
+
+The state that `review` carries depends on the looks in between only through the pulses of the
+feeds, which a feed that never goes silent does not use: stages with a broken feed are not run this
+way. `compare` puts every single look before the rule and fails unless decision, guard and look are
+the same and every e-value agrees; bench/promotion.py does so for some stages of each row.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+from promotion_world import Stage
+
+from huidu.promotion import Kind, Outcome, Plan, State, review
+from huidu.promotion.plan import CompiledPlan, Guard, compiled
+from huidu.stats.sequential import MINIMUM_USERS_PER_ARM, count_factors
+from huidu.stats.srm import BROKEN_AT
+
+ROOM = 1e-6
+"""Added to log e-values: sums in another order must not hide a look that just decides."""
+
+
+class End(NamedTuple):
+    """The last outcome of a stage, the look it came at, and how many looks the rule was asked."""
+
+    outcome: Outcome
+    k: int
+    asked: int
+
+
+def run(plan: Plan, stage: Stage) -> End:
+    """One whole stage, its looks screened."""
+    ready = compiled(plan)
+    may_roll_back = _log_mean(evidence_of_harm(ready, stage)) >= (
+        -math.log(plan.alpha.rollback) - ROOM
+    )
+    asked, k, state = 0, 0, State()
+    broken = _sample_ratio(ready, stage) >= -math.log(BROKEN_AT) - ROOM
+    worth = np.nonzero(may_roll_back | (broken & (np.cumsum(broken) == 1)))[0] + 1
+    while True:
+        k = _next(plan, state, worth, k, stage.looks)
+        state, outcome = review(plan, state, stage.look(k))
+        asked += 1
+        if outcome.decision != "hold" or k == stage.looks:
+            return End(outcome, k, asked)
+
+
+def run_all(plan: Plan, stage: Stage, *, every: int = 1) -> End:
+    """One whole stage, every look (or every so many) put before the rule."""
+    state, asked = State(), 0
+    for k in range(every, stage.looks + 1, every):
+        state, outcome = review(plan, state, stage.look(k))
+        asked += 1
+        if outcome.decision != "hold":
+            break
+    return End(outcome, k, asked)
+
+
+def compare(plan: Plan, stage: Stage) -> End:
+    """Both ways; raises AssertionError where they differ."""
+    short = run(plan, stage)
+    told = evidence_of_harm(compiled(plan), stage)
+    state = State()
+    for k in range(1, stage.looks + 1):
+        state, outcome = review(plan, state, stage.look(k))
+        if not state.sample_ratio_broken:
+            logs = [math.log(reading.e_value) for reading in outcome.readings]
+            assert np.allclose(logs, told[:, k - 1], atol=1e-6), (k, logs, told[:, k - 1])
+        if outcome.decision != "hold":
+            break
+    whole = (outcome.decision, outcome.metric, k)
+    assert whole == (short.outcome.decision, short.outcome.metric, short.k), (whole, short)
+    return short
+
+
+def _next(plan: Plan, state: State, worth: np.ndarray, k: int, last: int) -> int:
+    """The next look that could decide, or change what a later one is based on."""
+    at = int(np.searchsorted(worth, k, side="right"))
+    candidates = [last, *worth[at : at + 1].tolist()]
+    stage = plan.stage
+    due = stage.min_min if state.next_promotion_min is None else state.next_promotion_min
+    if due <= stage.horizon_min:
+        candidates.append(max(k + 1, math.ceil(due / stage.look_min)))
+    if state.proven_until_min > (k + 1) * stage.look_min:
+        candidates.append(k + 1)
+    return min(candidate for candidate in candidates if candidate > k)
+
+
+def _log_mean(log_e: np.ndarray) -> np.ndarray:
+    top = log_e.max(axis=0)
+    return np.asarray(top + np.log(np.exp(log_e - top).mean(axis=0)))
+
+
+def evidence_of_harm(ready: CompiledPlan, stage: Stage) -> np.ndarray:
+    """Log e-values of all guards at all looks, shape (guards, looks)."""
+    return np.stack(
+        [
+            _of_mean(guard, stage.values[guard.name], guard.grid)
+            if guard.metric.kind is Kind.MEAN
+            else _log_mean(
+                _of_counts(
+                    ready.factors[guard.name],
+                    stage.values[guard.name][..., : guard.harm_columns],
+                )
+            )
+            for guard in ready.guards
+        ]
+    )
+
+
+def _of_counts(factors: tuple[np.ndarray, np.ndarray], columns: np.ndarray) -> np.ndarray:
+    """From (looks, cells, arms, columns) to (columns, looks)."""
+    exponents = np.einsum("cg,lcj->gjl", factors[0], columns[:, :, 0]) + np.einsum(
+        "cg,lcj->gjl", factors[1], columns[:, :, 1]
+    )
+    return _log_mean(exponents)
+
+
+def _of_mean(guard: Guard, values: np.ndarray, grid: np.ndarray) -> np.ndarray:
+    n, total, squares = (values[..., i].astype(float) for i in (0, 3, 4))
+    (nt, nc), (tt, tc), (qt, qc) = (
+        (x[..., 0], x[..., 1]) for x in (n, total, squares)
+    )  # each of shape (looks, cells)
+    ok = (nt >= 1) & (nc >= 1) & (nt + nc >= 3)
+    nt, nc = np.where(ok, nt, 1.0), np.where(ok, nc, 2.0)
+    scatter_t = np.maximum(qt - tt * tt / nt, 0.0)
+    scatter_c = np.maximum(qc - tc * tc / nc, 0.0)
+    pooled = (scatter_t + scatter_c) / (nt + nc - 2.0) * (1.0 / nt + 1.0 / nc)
+    unpooled = scatter_t / (np.maximum(nt - 1, 1) * nt) + scatter_c / (np.maximum(nc - 1, 1) * nc)
+    weight = np.where(ok, nt * nc / (nt + nc), 0.0)
+    whole = np.maximum(weight.sum(axis=1), 1e-100)
+    base = (weight * tc / nc).sum(axis=1) / whole
+    difference = (weight * tt / nt).sum(axis=1) / whole - base
+    variance = (weight**2 * np.maximum(pooled, unpooled)).sum(axis=1) / whole**2
+    users = [np.where(ok, x, 0.0).sum(axis=1) for x in (nt, nc)]
+    enough = (np.minimum(*users) >= MINIMUM_USERS_PER_ARM) & (base > 0) & (variance > 0)
+    shifts = np.expm1(grid if guard.increase else -grid)[:, None] * base
+    exponents = (shifts * difference - 0.5 * shifts**2) / np.where(enough, variance, 1.0)
+    return np.where(enough, _log_mean(exponents), 0.0)
+
+
+def _sample_ratio(ready: CompiledPlan, stage: Stage) -> np.ndarray:
+    """Log e-value of a wrong sample ratio at every look."""
+    users = stage.enrolled.astype(float)
+    return ready.sample_ratio.log_evidence_by_cell(users[..., 0], users[..., 1]).sum(axis=-1)
+
+
+def known_in_advance(plan: Plan, stage: Stage, name: str, effect: float) -> int | None:
+    """The look at which a test of this one guard and this one size of harm would roll back.
+
+    Wald's sequential test that knew the answer: one guard, one size, e-value 1/alpha. No real test
+    can know; it is the measure for what watching everything costs.
+    """
+    ready = compiled(plan)
+    guard = next(each for each in ready.guards if each.name == name)
+    size = np.array([abs(math.log(effect))])
+    values = stage.values[name]
+    if guard.metric.kind is Kind.MEAN:
+        log_e = _of_mean(guard, values, size)
+    else:
+        factors = count_factors(ready.rho, increase=guard.increase, grid=size)
+        log_e = _of_counts(factors, values[..., : guard.harm_columns]).max(axis=0)
+    reached = np.nonzero(log_e >= -math.log(plan.alpha.rollback))[0]
+    return int(reached[0]) + 1 if reached.size else None
