@@ -109,7 +109,7 @@ def rows() -> list[Row]:
 def _false_rollback() -> list[Row]:
     """Harmless stages that may not be promoted before the horizon, looked at until then."""
     return [
-        Row("false_rollback", label, world, minimum_days=world.days)
+        Row("false_rollback", label, world, minimum_days=world.days, share_of_runs=0.5)
         for label, world in HARMLESS.items()
     ]
 
@@ -126,7 +126,7 @@ def _false_promotion() -> list[Row]:
             effect = 1 - margin if name in ("success", "amount") else 1 + margin
             world = World(effects={name: effect}, margins=tuple(margins.items()))
             label = f"{name} at its {kind} margin of {margin:.0%}"
-            few = 0.5 if kind == "tight" else 0.25
+            few = 0.5 if kind == "tight" else 0.15
             found.append(Row("false_promotion", label, world, share_of_runs=few))
             if kind == "tight":
                 label += ", nothing rolled back"
@@ -137,7 +137,7 @@ def _false_promotion() -> list[Row]:
 def _harmless() -> list[Row]:
     """How many harmless stages are promoted by the horizon, and on which day."""
     labels = ("weighted draw only", "drifting base rates", "outages in both arms", "heavy tails")
-    return [Row("harmless", label, HARMLESS[label], share_of_runs=0.5) for label in labels]
+    return [Row("harmless", label, HARMLESS[label], share_of_runs=0.4) for label in labels]
 
 
 def _users_harmed() -> list[Row]:
@@ -148,6 +148,7 @@ def _users_harmed() -> list[Row]:
             f"{name} x{effect:g}",
             World(effects={name: effect}, days=days),
             minimum_days=days,
+            share_of_runs=0.4,
             facts=(("metric", name), ("reference", reference), ("effect", effect)),
         )
         for name, effect, reference, days in HARM_SIZES
@@ -318,7 +319,11 @@ def _median_interval(values: list[int]) -> tuple[int | None, int | None]:
 
 
 def tell_screen(_: Row, ends: list[Ended]) -> dict[str, Any]:
-    return {"stages": len(ends), "looks": sum(e.k for e in ends), "asked": sum(e.asked for e in ends)}
+    return {
+        "stages": len(ends),
+        "looks": sum(e.k for e in ends),
+        "asked": sum(e.asked for e in ends),
+    }
 
 
 TELL: dict[str, Callable[[Row, list[Ended]], dict[str, Any]]] = {
@@ -375,7 +380,9 @@ def report(asked: list[Row], log: Path, out: Path, command: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--runs", type=int, default=400, help="stages of a row")
+    parser.add_argument(
+        "--runs", type=int, default=400, help="stages of a row; some rows run a share of them"
+    )
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so long")
     parser.add_argument("--only", choices=sorted(TELL), action="append")
     parser.add_argument("--report", action="store_true", help="run nothing, tell what there is")

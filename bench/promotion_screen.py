@@ -120,10 +120,11 @@ def evidence_of_harm(ready: CompiledPlan, stage: Stage) -> np.ndarray:
 
 def _of_counts(factors: tuple[np.ndarray, np.ndarray], columns: np.ndarray) -> np.ndarray:
     """From (looks, cells, arms, columns) to (columns, looks)."""
-    exponents = np.einsum("cg,lcj->gjl", factors[0], columns[:, :, 0]) + np.einsum(
-        "cg,lcj->gjl", factors[1], columns[:, :, 1]
-    )
-    return _log_mean(exponents)
+    looks, cells, _, numbers = columns.shape
+    events = np.ascontiguousarray(columns.transpose(2, 1, 3, 0), dtype=float)
+    by_arm = events.reshape(2, cells, numbers * looks)
+    exponents = factors[0].T @ by_arm[0] + factors[1].T @ by_arm[1]
+    return _log_mean(exponents).reshape(numbers, looks)
 
 
 def _of_mean(guard: Guard, values: np.ndarray, grid: np.ndarray) -> np.ndarray:

@@ -41,14 +41,9 @@ class Guard:
         sign = 1.0 if self.increase else -1.0
         self.ratio_at_margin = 1.0 + sign * self.margin
         self.ratio_material = 1.0 + sign * self.margin / 2.0
-        self.grid = HARM_GRID if self.absolute else self._sizes_of_harm()
-
-    def _sizes_of_harm(self) -> Floats:
-        """From the margin to sevenfold; a capped mean moves by less than the plain one does."""
-        least = abs(math.log(self.ratio_at_margin))
-        if self.metric.kind is Kind.MEAN:
-            return harm_grid(least / 2.0, 1.2)
-        return harm_grid(least, 2.0)
+        self.grid = HARM_GRID
+        if not self.absolute:
+            self.grid = harm_grid(self.ratio_at_margin, of_mean=metric.kind is Kind.MEAN)
 
 
 class CompiledPlan:

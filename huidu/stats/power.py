@@ -18,6 +18,7 @@ from huidu.stats.noninferiority import crossing_probability, next_bound, spend
 from huidu.stats.sequential import (
     Floats,
     count_factors,
+    harm_grid,
     log_evidence_of_counts,
     log_evidence_of_mean,
     treated_probability,
@@ -138,7 +139,8 @@ def outlook(
         return float(_first_passes(days, bounds, drift).sum())
 
     def caught_with(log_ratio: float) -> float:
-        return _typical_evidence(strata, log_ratio, increase) - math.log(guards / alpha_rollback)
+        evidence = _typical_evidence(strata, log_ratio, margin, increase)
+        return evidence - math.log(guards / alpha_rollback)
 
     harm = _least(caught_with, 0.0, 2.5, target=0.0)
     largest = 1.0 if increase else 0.99
@@ -244,19 +246,25 @@ def _daily_mean(
     return float(weight @ base), float((weight * weight) @ variance)
 
 
-def _typical_evidence(strata: Sequence[Stratum], log_ratio: float, increase: bool) -> float:
+def _typical_evidence(
+    strata: Sequence[Stratum], log_ratio: float, margin: float, increase: bool
+) -> float:
     """Log e-value after one day if counts are as expected under this harm."""
     users = np.array([s.users_per_day for s in strata])
     rho = np.array([s.rho for s in strata])
     base = np.array([s.base for s in strata])
     ratio = math.exp(log_ratio if increase else -log_ratio)
+    is_mean = strata[0].deviation is not None
+    grid = harm_grid(1.0 + margin if increase else 1.0 - margin, of_mean=is_mean)
     if strata[0].deviation is None:
         treated = users * rho * np.minimum(base * ratio, 1.0)
         control = users * (1.0 - rho) * base
-        factors = count_factors(rho, increase=increase)
+        factors = count_factors(rho, increase=increase, grid=grid)
         return float(log_evidence_of_counts(treated, control, factors))
     mean, variance = _daily_mean(strata, users, rho, base, 1.0)
-    return log_evidence_of_mean(mean * (ratio - 1.0), variance, base=mean, increase=increase)
+    return log_evidence_of_mean(
+        mean * (ratio - 1.0), variance, base=mean, increase=increase, grid=grid
+    )
 
 
 def _first_passes(days: Sequence[float], bounds: Sequence[float], drift: float) -> Floats:

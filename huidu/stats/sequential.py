@@ -42,18 +42,21 @@ def _log_mean_exp(exponents: Floats) -> Floats:
     return np.asarray(top + np.log(total / len(exponents)), dtype=np.float64)
 
 
-def harm_grid(least: float, largest: float) -> Floats:
-    """Sizes of harm for a guard to whom nothing smaller than `least` matters.
+def harm_grid(ratio_at_margin: float, *, of_mean: bool = False) -> Floats:
+    """Sizes of harm that matter to a guard with this margin.
 
     Every size in the mixture costs the others some evidence (n equal weights cost ln n), so none is
-    spent on harm too small to roll back for; from the second size on they are about 2.7 apart.
+    spent on harm too small to roll back for.
 
     Args:
-        least: a log ratio, > 0; mostly that of the margin.
-        largest: a log ratio; harm beyond it is found about as fast by it as by its own size.
+        ratio_at_margin: treated over control at the margin, > 0 and not 1.
+        of_mean: for means of capped amounts, which move by less than the plain ones do.
     Returns:
-        Log ratios from `least` to `largest` (or to twice `least`, if that is more), rising.
+        Log ratios, rising, at most about 2.7 apart: from the margin to sevenfold; for means from
+        half of the margin to threefold. A margin beyond that is followed by twice itself.
     """
+    margin = abs(math.log(ratio_at_margin))
+    least, largest = (margin / 2.0, 1.2) if of_mean else (margin, 2.0)
     largest = max(largest, 2.0 * least)
     points = 1 + math.ceil(math.log(largest / least) / math.log(_STEP))
     return np.geomspace(least, largest, points)

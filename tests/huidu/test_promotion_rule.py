@@ -74,8 +74,12 @@ def test_more_of_a_bad_event_is_harm_too():
 
 
 def test_a_difference_that_is_proven_but_trivial_does_not_roll_back():
-    _, outcome = after(plan(), steady(5, success=0.97, users_per_day=40_000_000))
+    million = 1_000_000
+    treated = {"n": million, "sum": 96e6, "sumsq": 12e9}
+    control = {"n": 19 * million, "sum": 1900e6, "sumsq": 247e9}
+    _, outcome = after(plan(AMOUNT), look(5, counts(20 * million, {"amount": (treated, control)})))
     assert outcome.readings[0].e_value > 1_000
+    assert outcome.readings[0].estimate == pytest.approx(0.96)  # half of the margin is 0.95
     assert outcome.decision is Decision.HOLD
 
 

@@ -17,6 +17,7 @@ from huidu.stats.sequential import (
     average,
     count_factors,
     guilty,
+    harm_grid,
     log_evidence_against_limit,
     log_evidence_of_counts,
     log_evidence_of_mean,
@@ -46,6 +47,35 @@ def expectation(rhos: list[float], events: list[int], ratio: float, **how: objec
 )
 def test_the_expected_e_value_of_a_harmless_stage_is_exactly_one(rhos, events, increase):
     assert expectation(rhos, events, 1.0, increase=increase) == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("margin", [0.02, 0.1, 0.3, 5.0])
+def test_it_is_one_whatever_sizes_of_harm_a_margin_makes_matter(margin):
+    grid = harm_grid(1.0 + margin)
+    found = expectation([0.04, 0.3], [9, 6], 1.0, increase=True, grid=grid)
+    assert found == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("increase", [True, False])
+@pytest.mark.parametrize("rho", [0.0025, 0.05, 0.5])
+def test_a_harmless_stage_ever_reaches_one_in_alpha_in_at_most_alpha_of_all_histories(
+    rho, increase
+):
+    """Every order of 600 events, summed exactly; a history that got there is not followed on."""
+    alpha = 0.05
+    grid = harm_grid(1.1 if increase else 0.9)
+    factors = count_factors(np.array([rho]), increase=increase, grid=grid)
+    chances, reached = np.array([1.0]), 0.0  # by number of events among the treated
+    for events in range(1, 601):
+        chances = np.convolve(chances, [1.0 - rho, rho])
+        treated = np.arange(events + 1.0)
+        there = log_evidence_of_counts(treated[None], events - treated[None], factors) >= -math.log(
+            alpha
+        )
+        reached += float(chances[there].sum())
+        chances[there] = 0.0
+    assert reached <= alpha
+    assert increase or rho < 0.1 or reached > alpha / 20  # the test is not empty
 
 
 @pytest.mark.parametrize(("increase", "ratio"), [(True, 0.7), (False, 1.6)])
@@ -177,3 +207,12 @@ def test_the_grid_spans_three_percent_to_twelvefold():
     assert len(HARM_GRID) == 8
     assert math.exp(HARM_GRID[0]) == pytest.approx(1.03, abs=0.001)
     assert math.exp(HARM_GRID[-1]) == pytest.approx(12.2, abs=0.1)
+
+
+@pytest.mark.parametrize("ratio", [1.02, 1.1, 0.9, 0.7, 1.3, 6.0, 0.05])
+def test_the_sizes_of_harm_start_at_the_margin_and_lie_close_together(ratio):
+    grid = harm_grid(ratio)
+    assert grid[0] == pytest.approx(abs(math.log(ratio)))
+    assert grid[-1] >= 2.0
+    assert np.all(grid[1:] / grid[:-1] <= 2.7 + 1e-9)
+    assert harm_grid(ratio, of_mean=True)[0] == pytest.approx(grid[0] / 2)
