@@ -87,12 +87,29 @@ class RegionPolicy(msgspec.Struct, frozen=True, kw_only=True):
     default: str
 
 
+class Partner(msgspec.Struct, frozen=True, kw_only=True):
+    """A funding partner that gives places. `regions` are codes, a province covers its cities."""
+
+    number: int  # 1..32767
+    key: str
+    everywhere: bool = False
+    regions: frozenset[str] = frozenset()
+    is_open: bool = True  # False: gives no new places; those given stay
+
+
+class Capacity(msgspec.Struct, frozen=True, kw_only=True):
+    """Who may give a place, in the order they are tried. How many are left is not told here."""
+
+    partners: list[Partner]
+
+
 class Gate(msgspec.Struct, frozen=True, kw_only=True):
-    """One refusal a user must get past. Exactly one of `rule` and `region` is set.
+    """One refusal a user must get past. Exactly one of `rule`, `region` and `capacity` is set.
 
     A rule gate lets pass when the rule is *definitely true*: a missing attribute refuses with
     `unknown_why`. `absolute` gates refuse allow-listed users too. Gates with `keeps_shown` never
-    take the product from somebody who was already admitted (see `Admission`).
+    take the product from somebody who was already admitted (see `Admission`). A capacity gate is
+    asked last, whatever its order, so that only users who pass everything else take a place.
     """
 
     key: str
@@ -100,6 +117,7 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
     why: str
     rule: Rule | None = None
     region: RegionPolicy | None = None
+    capacity: Capacity | None = None
     unknown_why: str = "data.missing"
     absolute: bool = True
     keeps_shown: bool = False
@@ -244,6 +262,24 @@ class Admission(msgspec.Struct, frozen=True):
 
     weight: int = 1
     admitted: bool = False
+
+
+PLACES = 1 << 15
+"""Beyond the slots of rollouts; see `place_slot`."""
+
+
+def place_slot(slot: int) -> int:
+    """Where a user's place in the rollout with this slot is remembered: as an `Admission`.
+
+    Its weight is the number of the funding partner plus one; 1 is a place no partner was charged
+    for, of a user who was shown the product before places were needed.
+    """
+    return PLACES + slot
+
+
+def place_of(partner: int) -> Admission:
+    """A place that this partner gave; 0: nobody was charged for it."""
+    return Admission(partner + 1, True)
 
 
 class User(msgspec.Struct, frozen=True):

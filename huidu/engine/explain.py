@@ -63,6 +63,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     """One step. `why` is the code it refuses with, None unless it does.
 
     `details` by kind: region gates tell ``region_class``, ``ceiling_ppm`` and ``payload``;
+    capacity gates ``place`` (the partner's number, None without one) and ``partners``;
     exclusion ``group``, ``bucket``, ``from`` and ``to``; prerequisites ``variant`` and ``why`` of
     the other flag; stages ``audience`` (an outcome), ``drawn``, ``share_ppm`` and ``threshold``;
     tiers ``payload``; variants ``payload`` and ``bucket``.

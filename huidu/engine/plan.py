@@ -21,13 +21,16 @@ from huidu.model import (
     FULL_THRESHOLD,
     Attribute,
     AttributeSource,
+    Capacity,
     Flag,
     Gate,
+    Partner,
     RegionClass,
     RegionPolicy,
     RolloutStatus,
     Stage,
     Tier,
+    place_slot,
 )
 
 REGION_ATTRIBUTE = "region"
@@ -84,6 +87,31 @@ class RegionTable(Memo[int | None]):
         return self.default
 
 
+class PlaceTable(Memo[tuple[int, ...] | None]):
+    """By region code: the open partners that serve it; None for what is not a region code."""
+
+    __slots__ = ("capacity", "gate", "slot")
+
+    def __init__(self, gate: Gate, capacity: Capacity, slot: int) -> None:
+        super().__init__(self._serving, REGION_MEMO_LIMIT)
+        self.gate = gate
+        self.capacity = capacity
+        self.slot = place_slot(slot)
+
+    def _serving(self, region: Any) -> tuple[int, ...] | None:
+        code = values.region_code(region)
+        if code is None:
+            return None
+        return tuple(
+            each.number for each in self.capacity.partners if each.is_open and serves(each, code)
+        )
+
+
+def serves(partner: Partner, region: str) -> bool:
+    """Whether the partner lends in this region, open or not."""
+    return partner.everywhere or not partner.regions.isdisjoint(values.region_and_parents(region))
+
+
 class GatePlan(msgspec.Struct, frozen=True):
     """A gate with its rule read or its regions tabled; exactly one of them is set."""
 
@@ -111,13 +139,15 @@ class StagePlan(msgspec.Struct, frozen=True):
 class Plan(msgspec.Struct, frozen=True):
     """Everything a check of one flag needs, in the order of `huidu.model.Flag`.
 
-    `stages` are the open ones, newest first: the first is the current stage.
+    `stages` are the open ones, newest first: the first is the current stage. `places` is the
+    capacity gate, which is not among `gates` because it is asked last.
     """
 
     flag: Flag
     opening: Opening
     region: Attribute | None
     gates: tuple[GatePlan, ...]
+    places: PlaceTable | None
     stages: tuple[StagePlan, ...]
     tiers: tuple[tuple[Node, Tier], ...]
     rollout_seed: int | None
@@ -151,6 +181,7 @@ def plan_of(
             None if gate.region is None else RegionTable(gate.region),
         )
         for index, gate in enumerate(flag.gates)
+        if gate.capacity is None
     )
     tiers = tuple(
         (reader.read(tier.rule, f"{at}tiers[{index}].rule"), tier)
@@ -166,6 +197,7 @@ def plan_of(
         opening=_opening(flag),
         region=attributes.get(REGION_ATTRIBUTE),
         gates=gates,
+        places=_places(flag),
         stages=_open_stages(flag, reader, at),
         tiers=tiers,
         rollout_seed=bucketing.seed_of(flag.rollout.salt) if flag.rollout else None,
@@ -178,6 +210,13 @@ def plan_of(
         exclusion_to=bucketing.threshold_of(exclusion.to_ppm) if exclusion else FULL_THRESHOLD,
         readable=readable,
     )
+
+
+def _places(flag: Flag) -> PlaceTable | None:
+    for gate in flag.gates:
+        if gate.capacity is not None and flag.rollout is not None:
+            return PlaceTable(gate, gate.capacity, flag.rollout.slot)
+    return None
 
 
 def _opening(flag: Flag) -> Opening:

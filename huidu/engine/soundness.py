@@ -17,9 +17,11 @@ from huidu.engine.plan import REGION_ATTRIBUTE
 from huidu.errors import SnapshotError
 from huidu.model import (
     FULL_THRESHOLD,
+    PLACES,
     PPM,
     Attribute,
     AttributeType,
+    Capacity,
     Cohort,
     Exclusion,
     Flag,
@@ -92,6 +94,8 @@ def _check_flag(flag: Flag, flags: Mapping[str, Flag], attributes: Mapping[str, 
     _unique(f"{at}gates", "key", (each.key for each in flag.gates))
     for index, gate in enumerate(flag.gates):
         _check_gate(gate, f"{at}gates[{index}]", attributes)
+    if sum(gate.capacity is not None for gate in flag.gates) > 1:
+        raise SnapshotError("expected at most one capacity gate, got more", path=f"{at}gates")
     _unique(f"{at}tiers", "key", (each.key for each in flag.tiers))
     for index, tier in enumerate(flag.tiers):
         _json(tier.payload, f"{at}tiers[{index}].payload")
@@ -143,21 +147,58 @@ def _check_gate(gate: Gate, path: str, attributes: Mapping[str, Attribute]) -> N
     _key(gate.key, f"{path}.key")
     _key(gate.why, f"{path}.why")
     _key(gate.unknown_why, f"{path}.unknown_why")
-    if (gate.rule is None) == (gate.region is None):
-        found = "neither" if gate.rule is None else "both"
-        raise SnapshotError(f"expected either a rule or a region policy, got {found}", path=path)
+    kinds = (gate.rule, gate.region, gate.capacity)
+    found = sum(each is not None for each in kinds)
+    if found != 1:
+        raise SnapshotError(
+            f"expected one of a rule, a region policy and a capacity, got {found or 'none'}",
+            path=path,
+        )
+    if gate.capacity is not None:
+        _check_capacity(gate, gate.capacity, path, attributes)
     if gate.region is not None:
         _check_region_policy(gate.region, f"{path}.region", attributes)
 
 
-def _check_region_policy(
-    policy: RegionPolicy, path: str, attributes: Mapping[str, Attribute]
+def _check_capacity(
+    gate: Gate, capacity: Capacity, path: str, attributes: Mapping[str, Attribute]
 ) -> None:
+    _check_regions_are_known(path, attributes)
+    if gate.keeps_shown:
+        raise SnapshotError(
+            "expected false: whoever has a place keeps it, and being drawn is no place",
+            path=f"{path}.keeps_shown",
+        )
+    _few(capacity.partners, f"{path}.capacity.partners")
+    _unique(f"{path}.capacity.partners", "number", (each.number for each in capacity.partners))
+    for index, each in enumerate(capacity.partners):
+        at = f"{path}.capacity.partners[{index}]"
+        _key(each.key, f"{at}.key")
+        if not 1 <= each.number < PLACES:
+            raise SnapshotError(
+                f"expected 1 to {PLACES - 1}, got {each.number}", path=f"{at}.number"
+            )
+        for code in each.regions:
+            _check_region_code(code, f"{at}.regions")
+
+
+def _check_regions_are_known(path: str, attributes: Mapping[str, Attribute]) -> None:
     registered = attributes.get(REGION_ATTRIBUTE)
     if registered is None or registered.type is not AttributeType.REGION:
         raise SnapshotError(
             f'expected a registered attribute "{REGION_ATTRIBUTE}" of type region', path=path
         )
+
+
+def _check_region_code(code: str, path: str) -> None:
+    if values.region_code(code) is None:
+        raise SnapshotError(f"expected a region code of six digits, got {shown(code)}", path=path)
+
+
+def _check_region_policy(
+    policy: RegionPolicy, path: str, attributes: Mapping[str, Attribute]
+) -> None:
+    _check_regions_are_known(path, attributes)
     _unique(f"{path}.classes", "key", (each.key for each in policy.classes))
     for index, each in enumerate(policy.classes):
         _share(each.ceiling_ppm, f"{path}.classes[{index}].ceiling_ppm")
@@ -168,10 +209,7 @@ def _check_region_policy(
             f"expected the key of a class, got {shown(policy.default)}", path=f"{path}.default"
         )
     for code, key in policy.regions.items():
-        if values.region_code(code) is None:
-            raise SnapshotError(
-                f"expected a region code of six digits, got {shown(code)}", path=f"{path}.regions"
-            )
+        _check_region_code(code, f"{path}.regions")
         if key not in keys:
             raise SnapshotError(
                 f"expected the key of a class, got {shown(key)}", path=f"{path}.regions.{code}"

@@ -13,6 +13,7 @@ from typing import Any
 from huidu import reasons
 from huidu.engine.gate_source import GateWriter
 from huidu.engine.nodes import FALSE, TRUE, both
+from huidu.engine.places import with_places
 from huidu.engine.plan import Opening, Plan, StagePlan
 from huidu.engine.values import Memo
 from huidu.engine.writer import Check, Writer
@@ -26,7 +27,8 @@ def compile_flag(plan: Plan, checks: Mapping[str, Check]) -> Check:
         plan: the flag made ready.
         checks: where the checks of prerequisites are found when they are needed.
     """
-    return FlagWriter(plan, checks).write().function()
+    check = FlagWriter(plan, checks).write().function()
+    return check if plan.places is None else with_places(check, plan, plan.places)
 
 
 class FlagWriter(GateWriter):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+import msgspec
+
 from huidu import reasons
 from huidu.engine import bucketing
 from huidu.engine.answers import Answers
 from huidu.engine.claims import Leaf
 from huidu.engine.explain import Drawn, Need, Outcome, Step, StepKind, enters_at
 from huidu.engine.nodes import Node, Not
+from huidu.engine.places import Given, place_step
 from huidu.engine.plan import GatePlan, Opening, Plan, RegionTable, StagePlan
 from huidu.engine.values import known_value, text
 from huidu.model import (
@@ -73,6 +76,9 @@ class Walk:
             found = user.admissions.get(rollout.slot) if user.admissions else None
             self.remembered = found is not None
             self.admission = found or self.admission
+        table, self.place = plan.places, None
+        if table is not None and user.admissions:
+            self.place = user.admissions.get(table.slot)
         self.allowed = self._on(self.flag.allow_list, self.flag.allow_lists)
         self.classes: list[dict[str, Any]] = []
 
@@ -266,6 +272,7 @@ class Walk:
     def _stages(self) -> Answer:
         current = self.plan.stages[0].stage
         admitted = [each.stage for each in self.plan.stages if self._stage(each)]
+        self._place()
         why, reason = reasons.SHOWN, _reason(current)
         if self.allowed:
             why, reason = reasons.ALLOWED_LIST, reasons.TARGETING_MATCH
@@ -275,6 +282,19 @@ class Walk:
                 return self.refusal
             current, reason = admitted[0], _reason(admitted[0])
         return self._dealt(current, why, reason)
+
+    def _place(self) -> None:
+        """The capacity gate: asked last, so that only who passes all else takes a place."""
+        table = self.plan.places
+        if table is None:
+            return
+        step = place_step(self.plan, table, self.known, self.place)
+        if self.allowed and not table.gate.absolute:
+            step = msgspec.structs.replace(step, outcome=Outcome.SKIPPED, why=None)
+        if step.why is not None:
+            to_take = step.why == reasons.FUNDING_NOT_RESERVED
+            self._refuse(step.why, reasons.ERROR if to_take else reasons.TARGETING_MATCH)
+        self.steps.append(step)
 
     def _stage(self, plan: StagePlan) -> bool:
         """Tell one stage; whether its audience and its draw both take the user."""
@@ -367,7 +387,10 @@ class Walk:
         self.steps.append(
             Step(kind=StepKind.VARIANT, key=dealt.key, outcome=Outcome.PASS, details=told)
         )
-        return self.answers.shown(stage, variant, payloads + self.classes, why=why, reason=reason)
+        answer = self.answers.shown(stage, variant, payloads + self.classes, why=why, reason=reason)
+        if self.plan.places is None or self.place is None:
+            return answer
+        return Given(self.plan.places).told(answer, self.place)
 
 
 def _reason(stage: Stage) -> str:

@@ -13,6 +13,15 @@ PUBLISHED_CHANNEL: Final = "huidu:published"
 EXPOSURES_STREAM: Final = "huidu:exposures"
 """Stream of exposures taken at the check (`record_on_check`); drained by `rollout.tasks`."""
 
+PLACES_STREAM: Final = "huidu:places"
+"""Stream of users who need a place (`huidu.wire.places`); read by the desk that gives them."""
+
+PLACES_GROUP: Final = "desk"
+"""Its consumer group: several desks share the work."""
+
+ROOM_CHANNEL: Final = "huidu:room"
+"""Pub/sub: which funding partners have no room, from the desk to all check servers."""
+
 ACCESS: Final = "huidu:access"
 """String: JSON `huidu.wire.access.Access`, every live API key by its SHA-256."""
 
@@ -21,6 +30,11 @@ PROFILE_META: Final = "huidu:profiles"
 
 STREAM_SECRET: Final = "huidu:stream_secret"  # noqa: S105 - the name of a key, not a secret
 """String: random text that signs the event stream's tokens; made once by the first edge process."""
+
+
+def placed_channel(process: str) -> str:
+    """Pub/sub: replies to one check server's requests for places."""
+    return f"huidu:placed:{process}"
 
 
 def snapshot(environment: str) -> str:

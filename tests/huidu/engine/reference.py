@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
+import msgspec
 import xxhash
 
 from huidu.model import Answer, Attribute, AttributeType, Flag, Snapshot, Stage, User
@@ -246,6 +247,8 @@ def check(snapshot: Snapshot, flag_key: str, user: User) -> Answer:
 
     region_payloads = []
     for gate in flag.gates:
+        if gate.capacity is not None:
+            continue
         excused = (admitted and gate.keeps_shown) or (allowed and not gate.absolute)
         if gate.rule is not None:
             truth = rules.truth(gate.rule)
@@ -284,7 +287,28 @@ def check(snapshot: Snapshot, flag_key: str, user: User) -> Answer:
         if truth is True:
             return no("stage.not_drawn", "SPLIT")
         return no("data.missing" if truth is None else opened[-1].audience_why)
-    return yes(flag, admitting, rules, user.key, allowed, region_payloads)
+    answer = yes(flag, admitting, rules, user.key, allowed, region_payloads)
+    for gate in flag.gates:
+        if gate.capacity is None:
+            continue
+        place = user.admissions.get(32_768 + rollout.slot) if rollout else None
+        if place is not None:
+            giver = [each.key for each in gate.capacity.partners if each.number == place.weight - 1]
+            told = {"funding_partner": giver[0]} if giver else {}
+            return msgspec.structs.replace(answer, payload=answer.payload | told)
+        if allowed and not gate.absolute:
+            return answer
+        region = rules.value("region")
+        if region is None:
+            return no(gate.unknown_why)
+        codes = {region, region[:4] + "00", region[:2] + "0000"}
+        if not any(
+            each.is_open and (each.everywhere or codes & each.regions)
+            for each in gate.capacity.partners
+        ):
+            return no(gate.why)
+        return no("funding.not_reserved", "ERROR")
+    return answer
 
 
 def yes(

@@ -12,10 +12,12 @@ from huidu.model import (
     Admission,
     Attribute,
     AttributeType,
+    Capacity,
     Cohort,
     Exclusion,
     Flag,
     Gate,
+    Partner,
     Prerequisite,
     RegionClass,
     RegionPolicy,
@@ -28,6 +30,8 @@ from huidu.model import (
     ValueType,
     Variant,
     Weight,
+    place_of,
+    place_slot,
 )
 
 ATTRIBUTES = [
@@ -164,6 +168,27 @@ def gates(draw: st.DrawFn, key: str, cohorts: tuple[str, ...]) -> Gate:
 
 
 @st.composite
+def capacity_gates(draw: st.DrawFn) -> Gate:
+    partners = [
+        Partner(
+            number=number,
+            key=f"bank-{number}",
+            everywhere=draw(st.booleans()),
+            regions=draw(st.frozensets(_codes, max_size=2)),
+            is_open=draw(st.sampled_from([True, True, False])),
+        )
+        for number in range(1, draw(st.integers(1, 3)))
+    ]
+    return Gate(
+        key="places",
+        dimension="funding",
+        why="funding.no_capacity",
+        capacity=Capacity(partners=partners),
+        absolute=draw(st.booleans()),
+    )
+
+
+@st.composite
 def rollouts(draw: st.DrawFn, slot: int, cohorts: tuple[str, ...]) -> Rollout:
     audiences = [*draw(st.lists(rules(cohorts), min_size=1, max_size=2)), {}]
     reached: dict[str, int] = {}
@@ -246,7 +271,10 @@ def flags(draw: st.DrawFn, key: str, slot: int, cohorts: tuple[str, ...], others
                 ),
             )
         ),
-        gates=[draw(gates(f"g{index}", cohorts)) for index in range(draw(st.integers(0, 3)))],
+        gates=[
+            *draw(st.lists(capacity_gates(), max_size=1)),
+            *(draw(gates(f"g{index}", cohorts)) for index in range(draw(st.integers(0, 3)))),
+        ],
         tiers=[
             Tier(key=f"t{index}", rule=draw(rules(cohorts)), payload=draw(_payloads))
             for index in range(draw(st.integers(0, 2)))
@@ -297,6 +325,11 @@ def users(draw: st.DrawFn) -> User:
                 st.integers(0, 2),
                 st.builds(Admission, weight=st.integers(0, 4), admitted=st.booleans()),
                 max_size=3,
+            )
+        )
+        | draw(
+            st.dictionaries(
+                st.integers(0, 2).map(place_slot), st.integers(0, 3).map(place_of), max_size=2
             )
         ),
         lists=draw(st.frozensets(st.integers(1, 3), max_size=1)),
