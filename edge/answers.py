@@ -22,6 +22,9 @@ _REMEMBERED: Final = {
     reasons.REGION_CEILING,
     reasons.TIER_NOT_IN_STAGE,
 }
+_PLACES: Final = {reasons.FUNDING_NOT_RESERVED, reasons.FUNDING_NO_CAPACITY}
+"""Refusals of users without a place; whether they have one only the profile remembers."""
+
 _CERTAIN: Final = {reasons.KILLED, reasons.FLAG_DISABLED, reasons.BLOCKED_LIST}
 
 
@@ -39,6 +42,7 @@ class Rendered:
         )
         """Whether giving this answer is an exposure."""
         self.failed = answer.reason == reasons.ERROR
+        self.needs_place = answer.why == reasons.FUNDING_NOT_RESERVED
         self.lines: bytes | None = None
         """The second's header lines that `start` begins with."""
         self.start = self.end = b""
@@ -76,6 +80,7 @@ class Together:
         self.given = [each.given for each in answers]
         self.recording = [each for each in answers if each.records]
         self.failed = any(each.failed for each in answers)
+        self.need_places = [each for each in answers if each.needs_place]
         self._target: str | None = None
         self._tag = ""
         self._content = self._response = b""
@@ -121,6 +126,8 @@ def degraded(answer: Answer, flag: Flag) -> Answer:
     if answer.why in _CERTAIN:
         return answer
     why = answer.why
+    if why in _PLACES:
+        why = reasons.FUNDING_UNAVAILABLE
     if answer.visible or why in _REMEMBERED:
         why = reasons.SYSTEM_ERROR
     return msgspec.structs.replace(

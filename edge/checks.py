@@ -20,14 +20,18 @@ from edge.exchange import Exchange
 from edge.http import CORS, NO_STORE
 from edge.link import UNAVAILABLE, Reply
 from edge.requests import Kind, Plan, Route
+from edge.taking import Taking
 from huidu import reasons
 from huidu.errors import HuiduError, InputError
 from huidu.wire import ofrep, visibility
 from huidu.wire.facts import Admissions, Facts, facts_of
 
 if TYPE_CHECKING:
+    from edge.answers import Rendered, Together
     from edge.connection import Connection
     from edge.server import Edge
+    from edge.state import World
+    from huidu.model import Flag
 
 logger = logging.getLogger("huidu.edge")
 
@@ -129,18 +133,30 @@ class Check(Exchange):
             ProfileError: the record turned out to be damaged.
         """
         plan = self.plan
-        edge, flag, world = plan.edge, plan.flag, plan.right.world
+        flag, world = plan.flag, plan.right.world
         if self.said or world.unheld:
             context.merged(facts, self.said, world.unheld)
         if flag is None:
-            self.finish(self._bulk(facts, admissions, lists, degraded=degraded))
+            self._bulk(facts, admissions, lists, degraded=degraded)
             return
         answer = world.compiled.evaluate(flag.key, self.user, facts, admissions, lists)
         if degraded:
             answer = world.degraded(answer)
         rendered = world.rendered_by_id.get(id(answer)) or world.rendered(answer)
-        if rendered.failed and type(facts) is Facts:
-            facts.verify()
+        if rendered.failed:
+            if type(facts) is Facts:
+                facts.verify()
+            if rendered.needs_place:
+                self._take([flag], facts, admissions, lists)
+                return
+        self._give(world, rendered, admissions, degraded=degraded)
+
+    def _give(
+        self, world: World, rendered: Rendered, admissions: Admissions, *, degraded: bool
+    ) -> None:
+        """Count the answer, note the exposure, respond."""
+        plan = self.plan
+        edge = plan.edge
         rendered.given[0] += 1
         ms = edge.state.moment.ms
         decision = edge.state.decisions.next(ms)
@@ -165,15 +181,27 @@ class Check(Exchange):
         lists: frozenset[int],
         *,
         degraded: bool,
-    ) -> bytes:
-        edge, right, user = self.plan.edge, self.plan.right, self.user
+    ) -> None:
+        right, user = self.plan.right, self.user
         world = right.world
         answers = world.compiled.evaluate_all(right.flags, user, facts, admissions, lists)
         if degraded:
             answers = [world.degraded(answer) for answer in answers]
         together = world.together(answers)
-        if together.failed and type(facts) is Facts:
-            facts.verify()
+        if together.failed:
+            if type(facts) is Facts:
+                facts.verify()
+            if together.need_places:
+                flags = [each.flag for each in together.need_places]
+                self._take(flags, facts, admissions, lists)
+                return
+        self.finish(self._give_all(world, together, admissions, degraded=degraded))
+
+    def _give_all(
+        self, world: World, together: Together, admissions: Admissions, *, degraded: bool
+    ) -> bytes:
+        """Count the answers, note the exposures; the response."""
+        edge, right, user = self.plan.edge, self.plan.right, self.user
         for given in together.given:
             given[0] += 1
         if not degraded:
@@ -189,6 +217,45 @@ class Check(Exchange):
             headers = b"%b%betag: %b\r\n" % (CORS, NO_STORE, tag.encode())
             return edge.responses.make(304, headers=headers)
         return response
+
+    # places, for flags that need one
+
+    def _take(
+        self,
+        flags: list[Flag],
+        facts: dict[str, Any],
+        admissions: Admissions,
+        lists: frozenset[int],
+    ) -> None:
+        """Take places, then answer by the newest snapshot: a kill meanwhile must be obeyed."""
+        edge = self.plan.edge
+
+        def go_on(taken: Taking) -> None:
+            world = edge.state.world or self.plan.right.world
+            self._answer_with_places(world, facts, taken, lists)
+
+        def failed() -> None:
+            self.refuse(500, reasons.GENERAL, "the check failed; the fault is in the log")
+
+        taking = Taking(admissions, go_on, failed)
+        taking.ask(edge, self.plan.right.world, flags, self.user, facts)
+
+    def _answer_with_places(
+        self, world: World, facts: dict[str, Any], taken: Taking, lists: frozenset[int]
+    ) -> None:
+        flag, admissions = self.plan.flag, taken.admissions
+        evaluate = world.compiled.evaluate_all
+        if flag is None:
+            flags = world.flags_for(self.plan.right.key.kind)
+            answers = evaluate(flags, self.user, facts, admissions, lists)
+            together = world.together([taken.settled(world, each) for each in answers])
+            self.finish(self._give_all(world, together, admissions, degraded=False))
+        elif flag.key not in world.flags:
+            self.refuse(404, reasons.FLAG_NOT_FOUND, f"no flag {flag.key!r} is published")
+        else:
+            (answer,) = evaluate([flag.key], self.user, facts, admissions, lists)
+            rendered = world.rendered(taken.settled(world, answer))
+            self._give(world, rendered, admissions, degraded=False)
 
     def refuse(self, status: int, code: str, details: str, headers: bytes = b"") -> None:
         """Answer with an error in the shape of the route."""

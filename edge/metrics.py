@@ -100,6 +100,12 @@ class EdgeCollector(Collector):
             value=edge.profiles.deadlines_missed,
         )
         yield _gauge("huidu_stream_listeners", "Open event streams.", len(edge.listeners))
+        places = CounterMetricFamily(
+            "huidu_places_asked", "Users without a place who passed all else.", labels=["result"]
+        )
+        for result in ("taken", "refused", "unanswered"):
+            places.add_metric([result], getattr(edge.places, result))
+        yield places
         yield CounterMetricFamily(
             "huidu_exposures_sent", "Exposures taken at checks.", value=edge.exposures.sent
         )

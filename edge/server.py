@@ -11,6 +11,7 @@ from edge.feed import Feed
 from edge.http import Responses
 from edge.link import address
 from edge.metrics import Metrics
+from edge.places import Places
 from edge.profiles import Profiles
 from edge.settings import Settings
 from edge.state import State, World
@@ -43,6 +44,7 @@ class Edge:
         self.profiles = Profiles(where, woken=self.begin_turn)
         self.feed = Feed(settings, where, self.state, self._world, self._published)
         self.exposures = Exposures(self.feed.control)
+        self.places = Places(where, self.feed.control, settings.environment, woken=self.begin_turn)
         self.tick = 0
         """Seconds since the start, for what need not be precise."""
         self._due: list[Connection] = []
@@ -56,6 +58,7 @@ class Edge:
         self._server_state = server_state
         self._loop = asyncio.get_running_loop()
         self.profiles.start()
+        self.places.start()
         await self.feed.start()
         self._timer = asyncio.get_running_loop().call_later(TICK_SECONDS, self._tick)
 
@@ -65,6 +68,7 @@ class Edge:
         self.listeners.close()
         self.exposures.flush()
         await asyncio.sleep(0)  # the last exposures leave with this turn of the loop
+        await self.places.stop()
         await self.feed.stop()
         await self.profiles.stop()
 

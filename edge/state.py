@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, TypeVar
 from edge.answers import Rendered, Together, degraded, result_of
 from edge.clock import Decisions, Moment, Stamps
 from edge.context import sayable
+from edge.places import PlaceGate
 from edge.settings import Settings
 from huidu.engine import Compiled
 from huidu.model import Answer, Attribute, AttributeSource, Flag, Snapshot
@@ -68,6 +69,7 @@ class World:
         """Built-in facts that the registry has made the caller's own."""
         self.rendered_by_id: dict[int, Rendered] = {}
         self._together: dict[tuple[int, ...], Together] = {}
+        self._place_gates: dict[str, PlaceGate] = {}
         self._degraded: dict[int, tuple[Answer, Answer]] = {}
 
     def rendered(self, answer: Answer) -> Rendered:
@@ -91,6 +93,13 @@ class World:
             if len(self._together) >= MOST_TOGETHER:
                 self._together.clear()
             known = self._together[ids] = Together([self.rendered(each) for each in answers])
+        return known
+
+    def place_gate(self, flag: Flag) -> PlaceGate:
+        """The capacity gate of a flag that has one."""
+        known = self._place_gates.get(flag.key)
+        if known is None:
+            known = self._place_gates[flag.key] = PlaceGate(self, flag)
         return known
 
     def degraded(self, answer: Answer) -> Answer:
