@@ -13,7 +13,7 @@ from django.db import connection
 
 from cohorts.columns import COLUMNS, RISK_DAY
 from cohorts.mappers import exact
-from huidu.model import Admission, Attribute, User
+from huidu.model import PLACES, Admission, Attribute, User
 from huidu.risk import risk_now
 from huidu.wire import ring
 from huidu.wire.profile import MONTH_DAYS, WEEK_DAYS, Profile
@@ -36,7 +36,13 @@ LEFT JOIN LATERAL (
 ) AS paid ON true
 LEFT JOIN LATERAL (
     SELECT array_agg(slot) AS slots, array_agg(weight) AS weights, array_agg(admitted) AS admitted
-    FROM cohorts_admission WHERE user_id = asked.user_id
+    FROM (
+        SELECT slot::int, weight::int, admitted
+        FROM cohorts_admission WHERE user_id = asked.user_id
+        UNION ALL
+        SELECT {PLACES} + slot, partner + 1, true
+        FROM cohorts_place WHERE user_id = asked.user_id AND released_at IS NULL
+    ) AS remembered
 ) AS admitted ON true
 LEFT JOIN LATERAL (
     SELECT array_agg(list_id) AS lists FROM cohorts_userlistmember WHERE user_id = asked.user_id
@@ -90,7 +96,14 @@ LEFT JOIN (
 LEFT JOIN (
     SELECT user_id, array_agg(slot) AS slots, array_agg(weight) AS weights,
            array_agg(admitted) AS admitted
-    FROM cohorts_admission WHERE user_id BETWEEN %(first)s AND %(last)s GROUP BY user_id
+    FROM (
+        SELECT user_id, slot::int, weight::int, admitted
+        FROM cohorts_admission WHERE user_id BETWEEN %(first)s AND %(last)s
+        UNION ALL
+        SELECT user_id, {PLACES} + slot, partner + 1, true
+        FROM cohorts_place
+        WHERE user_id BETWEEN %(first)s AND %(last)s AND released_at IS NULL
+    ) AS remembered GROUP BY user_id
 ) AS admitted USING (user_id)
 LEFT JOIN (
     SELECT user_id, array_agg(list_id) AS lists

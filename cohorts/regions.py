@@ -38,6 +38,14 @@ def regions() -> dict[str, Region]:
     return {row.code: row for row in rows}
 
 
+def is_known(code: str) -> bool:
+    """Whether the code names a region, or a district within one."""
+    known = regions()
+    return len(code) == 6 and any(
+        each in known for each in (code, f"{code[:4]}00", f"{code[:2]}0000")
+    )
+
+
 def name_of(code: str, language: str) -> str:
     """What people call a region: ``深圳市``, or ``深圳市 440305`` for a district without a name."""
     known = regions()

@@ -14,7 +14,14 @@ from django.db.models import Sum
 
 from cohorts import mappers, records
 from cohorts.columns import RISK_DAY
-from cohorts.models import Admission, DailyPayments, PaymentEvent, ProfileHistory, UserListMember
+from cohorts.models import (
+    Admission,
+    DailyPayments,
+    PaymentEvent,
+    Place,
+    ProfileHistory,
+    UserListMember,
+)
 from huidu import model
 from huidu.risk import risk_now
 from huidu.wire.profile import MONTH_DAYS, WEEK_DAYS, user
@@ -114,8 +121,18 @@ def held_user(user_id: str, at: datetime.datetime) -> model.User:
         )
         for row in Admission.objects.filter(user_id=user_id)
     }
+    admissions |= {
+        model.place_slot(row.slot): model.place_of(row.partner)
+        for row in Place.objects.filter(user_id=user_id, since__lte=at).exclude(released_at__lte=at)
+    }
     lists = UserListMember.objects.filter(user_id=user_id).values_list("list_id", flat=True)
     return model.User(user_id, facts, admissions, frozenset(lists))
+
+
+def users_shown(slot: int) -> set[str]:
+    """Users who were admitted to a rollout by being shown it, and not by its draw."""
+    rows = Admission.objects.filter(slot=slot, admitted=True, via=Admission.Via.SHOWN)
+    return set(rows.values_list("user_id", flat=True))
 
 
 def held_users(

@@ -83,6 +83,8 @@ class Environment(BaseSettings):
     """Empty: the PostgreSQL that `bin/up` runs for `home`."""
     redis_url: str = Field(default="", validation_alias=AliasChoices("REDIS_URL"))
     """Empty: the Redis that `bin/up` runs for `home`."""
+    contribution_floor_ppm: int = Field(default=300_000, ge=0, le=1_000_000)
+    """Least share of each loan that an open funding partner contributes, in parts per million."""
     secret: str = ""
     """Signs sessions; empty: generated once and kept in `home`."""
     demo_users: int = Field(default=100_000, ge=1_000, le=10_000_000)

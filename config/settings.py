@@ -200,6 +200,7 @@ LOGGING: dict[str, Any] = {
 
 HUIDU_ENVIRONMENT = ENV.environment
 HUIDU_DAY_ZONE = ENV.day_zone
+HUIDU_CONTRIBUTION_FLOOR_PPM = ENV.contribution_floor_ppm
 HUIDU_PUBLIC_URL = ENV.public_url.rstrip("/")
 HUIDU_PROMETHEUS_URL = ENV.prometheus_url
 HUIDU_WAREHOUSE_URL = ENV.warehouse_url

@@ -104,6 +104,8 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     listing(_("Gates"), "gate", "rollout.gate"),
                     listing(_("Region policies"), "map", "rollout.regionpolicy"),
+                    listing(_("Funding partners"), "account_balance", "rollout.fundingpartner"),
+                    listing(_("Places given"), "event_seat", "cohorts.place"),
                     listing(_("Compliance items"), "gavel", "rollout.complianceitem"),
                     listing(_("Tiers"), "stairs", "rollout.tier"),
                     listing(_("Exclusion groups"), "call_split", "rollout.exclusiongroup"),

@@ -24,6 +24,7 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from pydantic import ValidationError
 
@@ -36,9 +37,9 @@ from local.supervisor import Signals, Supervisor
 
 READY_SECONDS = 180.0
 DEATHS_BEFORE_READY = 3
-PHASES = (("web",), ("worker", "beat"), ("redis",), ("postgres",))
+PHASES = (("web",), ("worker", "beat", "places"), ("redis",), ("postgres",))
 STEP = re.compile(r"^ *\d+\.\d+ s  (\S.*)$", re.MULTILINE)
-HURRIED = ("web", "worker", "beat", "prepare")
+HURRIED = ("web", "worker", "beat", "places", "prepare")
 
 
 class StoppedError(Exception):
@@ -127,6 +128,8 @@ class Run:
         celery = [*python, "celery", "-A", "config.celery"]
         schedule = ["--schedule", str(home.folder / "beat-schedule"), "--pidfile="]
         self.beat = self.child("beat", [*celery, "beat", *schedule])
+        manage = [sys.executable, str(Path(__file__).parents[1] / "manage.py")]
+        self.places = self.child("places", [*manage, "give_places"])
 
     def child(self, name: str, command: list[str], grace: float = 10) -> Child:
         environment = {"PYTHONUNBUFFERED": "1"}
@@ -173,6 +176,7 @@ class Run:
         self.report("ready")
         self.supervisor.start(self.worker)
         self.supervisor.start(self.beat)
+        self.supervisor.start(self.places)
         self.greet(known, examples.find(asker, examples.candidates(self.database_url)))
 
     def wait_for(self, server: Server) -> None:

@@ -12,7 +12,7 @@ from django.db.models import Prefetch, QuerySet
 from cohorts import mappers as who
 from huidu import model
 from huidu.errors import SnapshotError
-from rollout.models import Flag, Gate, RegionPolicy, Rollout, Stage, Tier
+from rollout.models import Flag, FundingPartner, Gate, RegionPolicy, Rollout, Stage, Tier
 
 Part = TypeVar("Part")
 
@@ -46,9 +46,11 @@ def flags_with_parts(environment: str) -> QuerySet[Flag]:
             Prefetch(
                 "gates",
                 Gate.objects.filter(enabled=True)
-                .select_related("region_policy")
+                .select_related("region_policy", "flag")
                 .prefetch_related(
-                    "region_policy__classes", "region_policy__assignments__region_class"
+                    "region_policy__classes",
+                    "region_policy__assignments__region_class",
+                    "flag__partners",
                 ),
             ),
             Prefetch(
@@ -143,10 +145,27 @@ def gate(row: Gate) -> model.Gate:
         why=row.why,
         rule=row.rule,
         region=None if row.region_policy is None else region_policy(row.region_policy),
+        capacity=capacity(row.flag.partners.all()) if row.capacity else None,
         unknown_why=row.unknown_why,
         absolute=row.absolute,
         keeps_shown=row.keeps_shown,
         version=row.version,
+    )
+
+
+def capacity(partners: Iterable[FundingPartner]) -> model.Capacity:
+    """Who gives places. Caps and counts are not told: they change with every user let in."""
+    return model.Capacity(
+        partners=[
+            model.Partner(
+                number=each.pk,
+                key=each.key,
+                everywhere=each.everywhere,
+                regions=frozenset(each.regions),
+                is_open=each.is_open,
+            )
+            for each in sorted(partners, key=lambda each: (each.order, each.pk))
+        ]
     )
 
 

@@ -6,6 +6,7 @@ from cohorts.models.draws import Admission, Draw
 from cohorts.models.imports import ImportJob
 from cohorts.models.lists import ListChange, ListVersion
 from cohorts.models.payments import DailyPayments, PaymentEvent
+from cohorts.models.places import Place
 from cohorts.models.profiles import DirtyProfile, Profile, ProfileHistory
 
 __all__ = [
@@ -19,6 +20,7 @@ __all__ = [
     "ListChange",
     "ListVersion",
     "PaymentEvent",
+    "Place",
     "Profile",
     "ProfileHistory",
     "UserList",

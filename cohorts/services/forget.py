@@ -12,6 +12,7 @@ from cohorts.models import (
     DirtyProfile,
     ListChange,
     PaymentEvent,
+    Place,
     Profile,
     ProfileHistory,
     UserList,
@@ -27,6 +28,7 @@ TABLES: tuple[type[Model], ...] = (
     UserListMember,
     ListChange,
     Admission,
+    Place,
 )
 
 

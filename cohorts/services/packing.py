@@ -16,7 +16,7 @@ import redis
 from django.db import DatabaseError, connection, transaction
 
 from cohorts import records
-from cohorts.models import Attribute
+from cohorts.models import Attribute, DirtyProfile
 from cohorts.services import store
 from cohorts.services.outbox import LANES
 from huidu.errors import ProfileError
@@ -34,6 +34,17 @@ AFTER_COMMIT_SECONDS: Final = 0.5
 PAUSE_SECONDS: Final = 5.0
 """After a failure requests leave packing to the tick for so long: a stalled Redis must not cost
 every request its deadline."""
+
+# Only where the mark is the one seen before the facts were read. Rows that a writer holds right
+# now are about to get a new mark, and need no waiting for.
+_UNMARK: Final = """
+WITH done AS (
+    SELECT held.user_id FROM cohorts_dirtyprofile AS held
+    JOIN unnest(%s::text[], %s::bigint[]) AS seen (user_id, mark) USING (user_id, mark)
+    ORDER BY held.user_id FOR UPDATE OF held SKIP LOCKED
+)
+DELETE FROM cohorts_dirtyprofile USING done WHERE cohorts_dirtyprofile.user_id = done.user_id
+"""
 
 _paused_until = 0.0
 
@@ -111,14 +122,8 @@ def _drain_lane(lane: int, size: int) -> int:
         if not targets:
             return 0  # a rebuild will pack everybody
         _pack([user_id for user_id, _ in dirty], targets)
-        # Only where the mark is the one seen before the facts were read. Rows that a writer holds
-        # right now are about to get a new mark, and need no waiting for.
         cursor.execute(
-            "WITH done AS (SELECT held.user_id FROM cohorts_dirtyprofile AS held"
-            " JOIN unnest(%s::text[], %s::bigint[]) AS seen (user_id, mark) USING (user_id, mark)"
-            " ORDER BY held.user_id FOR UPDATE OF held SKIP LOCKED)"
-            " DELETE FROM cohorts_dirtyprofile USING done"
-            " WHERE cohorts_dirtyprofile.user_id = done.user_id",
+            _UNMARK,
             [[user_id for user_id, _ in dirty], [mark for _, mark in dirty]],
         )
     return len(dirty)
@@ -138,6 +143,21 @@ def pack_profiles(user_ids: Sequence[str]) -> int:
             [LOCK_CLASS, LANES - 1, list(user_ids)],
         )
         return _pack(user_ids, store.read_meta().targets)
+
+
+def pack_marked(user_ids: Sequence[str]) -> None:
+    """Pack these users now, before all others in the outbox, and take their marks out of it.
+
+    Raises:
+        redis.RedisError: Redis did not answer in time; the marks stay, and the tick packs them.
+    """
+    seen = DirtyProfile.objects.filter(user_id__in=user_ids).order_by("user_id")
+    marks = list(seen.values_list("user_id", "mark"))
+    if not marks or not store.read_meta().targets:
+        return  # a rebuild will pack everybody
+    pack_profiles([user_id for user_id, _ in marks])
+    with connection.cursor() as cursor:
+        cursor.execute(_UNMARK, [[user_id for user_id, _ in marks], [mark for _, mark in marks]])
 
 
 def pack_locked(user_ids: Sequence[str]) -> int:

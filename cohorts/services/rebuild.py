@@ -36,6 +36,11 @@ SELECT user_id FROM (
      WHERE user_id > %(after)s AND (hashtext(user_id) & %(mask)s) = %(lane)s
      ORDER BY user_id LIMIT %(size)s)
     UNION
+    (SELECT DISTINCT user_id FROM cohorts_place
+     WHERE user_id > %(after)s AND (hashtext(user_id) & %(mask)s) = %(lane)s
+       AND released_at IS NULL
+     ORDER BY user_id LIMIT %(size)s)
+    UNION
     (SELECT DISTINCT user_id FROM cohorts_userlistmember
      WHERE user_id > %(after)s AND (hashtext(user_id) & %(mask)s) = %(lane)s
      ORDER BY user_id LIMIT %(size)s)

@@ -313,6 +313,8 @@ def gate_in_words(gate: Gate, words: Vocabulary) -> str:
     """Who passes a gate, in one sentence."""
     if gate.region_policy is not None:
         return gettext("by region policy “%(policy)s”") % {"policy": label_of(gate.region_policy)}
+    if gate.capacity:
+        return gettext("by a place of a funding partner")
     return rule_in_words(gate.rule, words)
 
 

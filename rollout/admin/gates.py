@@ -26,7 +26,10 @@ class GateForm(ServiceForm):
         label=_("rule"),
         required=False,
         widget=RuleWidget(preview=True),
-        help_text=_("Lets pass when it is definitely true. Leave it out for a region policy."),
+        help_text=_(
+            "Lets pass when it is definitely true. Leave it out for a region policy or funding "
+            "capacity."
+        ),
     )
 
     class Meta:
@@ -35,16 +38,16 @@ class GateForm(ServiceForm):
 
     def clean(self) -> dict[str, Any]:
         cleaned = super().clean()
-        # A region policy takes the place of the rule; the untouched editor says "{}".
-        if cleaned.get("region_policy") is not None and cleaned.get("rule") == {}:
+        # A region policy or a place takes the place of the rule; the untouched editor says "{}".
+        other = cleaned.get("region_policy") is not None or cleaned.get("capacity")
+        if other and cleaned.get("rule") == {}:
             cleaned["rule"] = None
-        if (
-            "rule" in self.fields
-            and cleaned.get("region_policy") is None
-            and cleaned.get("rule") is None
-        ):
+        if "rule" in self.fields and not other and cleaned.get("rule") is None:
             self.add_error(
-                "rule", forms.ValidationError(_("A gate needs a rule or a region policy."))
+                "rule",
+                forms.ValidationError(
+                    _("A gate needs a rule, a region policy, or funding capacity.")
+                ),
             )
         return cleaned
 
@@ -93,6 +96,7 @@ class GateAdmin(OfFlag, RequestsMixin, ServiceAdmin):
                     ("dimension", "enabled"),
                     "rule",
                     "region_policy",
+                    "capacity",
                 )
             },
         ),
@@ -139,7 +143,7 @@ class GateAdmin(OfFlag, RequestsMixin, ServiceAdmin):
 
     def payload(self, form: Any, row: Any) -> dict[str, Any]:
         values = form.values(gates.GATE_EDITABLE, changed_only=row is not None)
-        if row is not None and "region_policy" in values and "rule" not in values:
+        if row is not None and values.keys() & {"region_policy", "capacity"}:
             values["rule"] = form.cleaned_data["rule"]
         if values.get("region_policy") is not None:
             values["region_policy"] = values["region_policy"].key

@@ -94,6 +94,48 @@ class ClassesField(LineField):
             return True
 
 
+def code_of(word: str) -> str:
+    """The code a person means by six digits or by a name.
+
+    Raises:
+        ValidationError: neither.
+    """
+    if word.isdigit():
+        if len(word) != 6:
+            raise forms.ValidationError(_("Use six digits, such as 440300."))
+        return word
+    for region in regions().values():
+        if word in (region.zh, region.en, region.zh.rstrip("市省")):
+            return region.code
+    raise forms.ValidationError(_("There is no region called “%(name)s”."), params={"name": word})
+
+
+class CodesField(LineField):
+    """``440300`` or ``深圳``, one a line; the value is a list of codes."""
+
+    def prepare_value(self, value: Any) -> Any:
+        if not isinstance(value, list):
+            return value
+        language = get_language() or "en"
+        return "\n".join(f"{code} {name_of(code, language)}" for code in value)
+
+    def to_python(self, value: Any) -> list[str]:
+        if isinstance(value, list):
+            return value
+        return sorted(dict.fromkeys(self.entries(value)))
+
+    def entry(self, line: str) -> str:
+        # A code may have its name behind it; a name may hold blanks.
+        first = line.split()[0]
+        return code_of(first if first.isdigit() else line)
+
+    def has_changed(self, initial: Any, data: Any) -> bool:
+        try:
+            return sorted(initial or []) != self.to_python(data)
+        except forms.ValidationError:
+            return True
+
+
 class RegionsField(LineField):
     """``440300 open``; the value maps codes to the keys of classes."""
 
@@ -114,16 +156,7 @@ class RegionsField(LineField):
         if len(words) < 2:
             raise forms.ValidationError(_("Expected a region and the key of a class."))
         first, last = words[0], words[-1]
-        if first.isdigit():
-            if len(first) != 6:
-                raise forms.ValidationError(_("Use six digits, such as 440300."))
-            return first, last
-        for region in regions().values():
-            if first in (region.zh, region.en, region.zh.rstrip("市省")):
-                return region.code, last
-        raise forms.ValidationError(
-            _("There is no region called “%(name)s”."), params={"name": first}
-        )
+        return code_of(first), last
 
     def has_changed(self, initial: Any, data: Any) -> bool:
         try:

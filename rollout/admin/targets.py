@@ -12,7 +12,7 @@ from django.utils.translation import gettext
 from cohorts.admin.fields import shown_percent
 from cohorts.models import Cohort, ListVersion
 from cohorts.wording import Vocabulary, label_of, rule_in_words
-from rollout.models import ChangeRequest, Flag, Gate, Guard, Rollout, Stage, Tier
+from rollout.models import ChangeRequest, Flag, FundingPartner, Gate, Guard, Rollout, Stage, Tier
 
 MODELS: dict[str, type[Model]] = {
     "flag": Flag,
@@ -23,6 +23,7 @@ MODELS: dict[str, type[Model]] = {
     "guard": Guard,
     "cohort": Cohort,
     "list": ListVersion,
+    "partner": FundingPartner,
 }
 
 
@@ -45,7 +46,7 @@ def name_of_row(row: Any) -> str:
         return f"{label_of(row.flag)} #{row.slot}"
     if isinstance(row, Guard):
         return f"{label_of(row.stage)} · {label_of(row.metric)}"
-    if isinstance(row, (Gate, Tier)):
+    if isinstance(row, (FundingPartner, Gate, Tier)):
         return f"{label_of(row.flag)} · {label_of(row)}"
     if isinstance(row, Stage):
         return f"{label_of(row.rollout.flag)} · {label_of(row)}"

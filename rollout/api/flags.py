@@ -86,7 +86,7 @@ class FlagViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
         return self.change("flag.resume", row.pk, {}) or self.shown(row)
 
 
-class _OfFlag(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
+class OfFlag(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
     """Rows below a flag; a new one names its flag by key."""
 
     environment_path = "flag__environment"
@@ -121,7 +121,7 @@ class _OfFlag(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
         return self.change(self.kind, row.pk, values) or self.shown(row)
 
 
-class GateViewSet(_OfFlag):
+class GateViewSet(OfFlag):
     queryset = Gate.objects.select_related("flag", "region_policy")
     serializer_class = shapes.GateSerializer
     filterset_fields: ClassVar = ["flag__key", "dimension", "enabled"]
@@ -134,7 +134,7 @@ class GateViewSet(_OfFlag):
         return self.change("gate.remove", row.pk, {}) or Response(status=204)
 
 
-class TierViewSet(_OfFlag):
+class TierViewSet(OfFlag):
     queryset = Tier.objects.select_related("flag")
     serializer_class = shapes.TierSerializer
     filterset_fields: ClassVar = ["flag__key"]

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from django.utils import timezone
 from rest_framework import serializers
 
-from cohorts.models import Cohort, UserList
+from cohorts.models import Cohort, Place, UserList
+from cohorts.selectors import day_of
 from rollout.models import (
     ApiKey,
     AuditEntry,
@@ -15,6 +17,7 @@ from rollout.models import (
     Decision,
     ExclusionGroup,
     Flag,
+    FundingPartner,
     Gate,
     Guard,
     Metric,
@@ -24,6 +27,7 @@ from rollout.models import (
     Stage,
     Tier,
 )
+from rollout.selectors_funding import rooms
 
 
 class Row(serializers.ModelSerializer[Any]):
@@ -107,6 +111,31 @@ class GateSerializer(Row):
 
     class Meta:
         model = Gate
+        fields = "__all__"
+
+
+class FundingPartnerSerializer(Row):
+    """A funding partner, with what it has given (`given_today`, `given`) and may give today."""
+
+    class Meta:
+        model = FundingPartner
+        fields = "__all__"
+
+    def to_representation(self, partner: FundingPartner) -> dict[str, Any]:
+        (room,) = rooms([partner], day_of(timezone.now()))
+        return super().to_representation(partner) | {
+            "given_today": room.today,
+            "given": room.total,
+            "left_today": room.left,
+            "state": room.state,
+        }
+
+
+class PlaceSerializer(Row):
+    """Who has a place, and since when; `partner` is the partner's number, 0 for nobody's."""
+
+    class Meta:
+        model = Place
         fields = "__all__"
 
 

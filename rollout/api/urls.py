@@ -6,7 +6,7 @@ from django.urls import URLPattern, URLResolver, include, path
 from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.routers import SimpleRouter
 
-from rollout.api import flags, health, lists, records, rollouts, schema  # noqa: F401 - registers itself
+from rollout.api import flags, funding, health, lists, records, rollouts, schema  # noqa: F401 - registers itself
 from rollout.api.checks import ExplanationView, VisibilityView
 from rollout.api.events import EventsView
 from rollout.api.snapshot import SnapshotView
@@ -16,6 +16,8 @@ manage = SimpleRouter(trailing_slash=False)
 manage.register("flags", flags.FlagViewSet)
 manage.register("gates", flags.GateViewSet)
 manage.register("tiers", flags.TierViewSet)
+manage.register("partners", funding.FundingPartnerViewSet)
+manage.register("places", funding.PlaceViewSet)
 manage.register("region-policies", flags.RegionPolicyViewSet)
 manage.register("cohorts", flags.CohortViewSet)
 manage.register("lists", lists.UserListViewSet)

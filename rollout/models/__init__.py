@@ -15,6 +15,7 @@ from rollout.models.evidence import (
     StreamMark,
 )
 from rollout.models.flags import ExclusionGroup, Flag, Tier
+from rollout.models.funding import FundingPartner, PlacesGiven
 from rollout.models.gates import Gate, RegionAssignment, RegionClass, RegionPolicy
 from rollout.models.guards import Guard, Metric
 from rollout.models.publication import Outbox, Snapshot
@@ -32,12 +33,14 @@ __all__ = [
     "Exposure",
     "Feed",
     "Flag",
+    "FundingPartner",
     "Gate",
     "Guard",
     "Metric",
     "MetricCell",
     "Outbox",
     "OutcomeEvent",
+    "PlacesGiven",
     "RegionAssignment",
     "RegionClass",
     "RegionPolicy",

@@ -99,7 +99,10 @@ class RegionAssignment(models.Model):
 
 
 class Gate(models.Model):
-    """One refusal. A rule gate lets pass only when its rule is definitely true."""
+    """One refusal: by a rule, by the user's region, or for want of a funding partner's place.
+
+    A rule gate lets pass only when its rule is definitely true.
+    """
 
     class Dimension(models.TextChoices):
         ACTIVITY = "activity", _("activity and credit")
@@ -130,6 +133,13 @@ class Gate(models.Model):
         null=True,
         blank=True,
         on_delete=models.PROTECT,
+    )
+    capacity = models.BooleanField(
+        _("funding capacity"),
+        default=False,
+        help_text=_(
+            "Users who pass everything else need a place of one of the flag's funding partners."
+        ),
     )
     why = models.CharField(_("reason code"), max_length=63, validators=[fields.valid_code])
     unknown_why = models.CharField(
@@ -168,9 +178,10 @@ class Gate(models.Model):
                 fields=["flag", "order"], name="gate_order", deferrable=models.Deferrable.DEFERRED
             ),
             models.CheckConstraint(
-                name="gate_rule_or_region",
-                condition=models.Q(rule__isnull=True, region_policy__isnull=False)
-                | models.Q(rule__isnull=False, region_policy__isnull=True),
+                name="gate_rule_region_or_capacity",
+                condition=models.Q(rule__isnull=True, region_policy__isnull=False, capacity=False)
+                | models.Q(rule__isnull=False, region_policy__isnull=True, capacity=False)
+                | models.Q(rule__isnull=True, region_policy__isnull=True, capacity=True),
             ),
         ]
 

@@ -16,11 +16,12 @@ from django.utils import timezone
 
 from cohorts.models import ListVersion
 from huidu.errors import InputError, StateError
-from rollout.models import ChangeRequest, Flag, Gate, Guard, Rollout, Stage, Tier
+from rollout.models import ChangeRequest, Flag, FundingPartner, Gate, Guard, Rollout, Stage, Tier
 from rollout.services import (
     audit,
     cohort_edits,
     flags,
+    funding,
     gates,
     list_edits,
     payloads,
@@ -293,6 +294,21 @@ def _list_revert(
     return list_edits.revert(version, by=by, reason=reason, approved_by=approved_by)
 
 
+def _partner_save(
+    target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
+) -> object:
+    partner = _get(FundingPartner, target) if target else None
+    flag = partner.flag if partner else _get(Flag, payload.get("flag", 0))
+    return funding.save_partner(
+        flag,
+        payloads.partner_values(payload),
+        by=by,
+        partner=partner,
+        reason=reason,
+        approved_by=approved_by,
+    )
+
+
 def _region_policy_save(
     target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
 ) -> object:
@@ -334,5 +350,6 @@ KINDS: Final[dict[str, Apply]] = {
     "cohort.save": _cohort_save,
     "list.apply": _list_apply,
     "list.revert": _list_revert,
+    "partner.save": _partner_save,
     "region_policy.save": _region_policy_save,
 }

@@ -1,8 +1,9 @@
 """Whom a share is a share of: users of the stage's audience who pass every gate, as one rule.
 
-5 % means 5 % of the users who could be shown the product, so the gates are part of the rule. Two
+5 % means 5 % of the users who could be shown the product, so the gates are part of the rule. Three
 things are not: gates that ask what only the caller knows (the platform cannot judge them ahead of
-a check), and region ceilings (they cut the same ranks as the draw itself).
+a check), region ceilings (they cut the same ranks as the draw itself), and funding capacity (places
+go to those who come).
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ def eligible(stage: Stage) -> dict[str, Any]:
     }
     cohorts = {each.key: each.rule for each in who.cohorts()}
     for gate in gates.order_by("order"):
+        if gate.capacity:
+            continue  # how many places there are has no say in who is drawn
         rule = gate.rule if gate.region_policy is None else open_regions(gate.region_policy)
         if rule and not callers_own & names_in(rule, cohorts):
             rules.append(rule)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
+from django.utils import timezone
+
+from huidu.errors import InputError
 from rollout.models import Flag, Gate, Tier
-from rollout.services import audit
+from rollout.services import audit, places
 from rollout.services.audit import Actor
 from rollout.services.changing import (
     changing,
@@ -27,6 +30,7 @@ GATE_EDITABLE: Final = frozenset(
         "enabled",
         "rule",
         "region_policy",
+        "capacity",
         "why",
         "unknown_why",
         "absolute",
@@ -82,10 +86,18 @@ def save_gate(
         reason=audit.clean_reason(reason, needed=False),
         flag=flag,
     ) as row:
+        counted = row.capacity and row.enabled and not row._state.adding
         for name, value in values.items():
             setattr(row, name, value)
         if gate is not None and changed - TEXTS:
             row.version += 1
+        if row.capacity and row.keeps_shown:
+            raise InputError(
+                "expected false: whoever has a place keeps it, and being drawn is no place",
+                path="keeps_shown",
+            )
+        if row.capacity and row.enabled and not counted:
+            places.keep_shown(flag, now=timezone.now())
     return row
 
 

@@ -8,7 +8,7 @@ checked by the service.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from django.utils.dateparse import parse_datetime, parse_duration
@@ -57,6 +57,26 @@ def flag_values(
             ExclusionGroup, values["exclusion"], "exclusion", environment=environment
         )
     return values, lists
+
+
+def partner_values(payload: Mapping[str, Any]) -> dict[str, Any]:
+    """A funding partner's fields; ``flag`` is the flag's number and goes its own way."""
+    values = {name: value for name, value in payload.items() if name != "flag"}
+    for name in ("valid_from", "valid_to"):
+        if name in values:
+            values[name] = _day(values[name], name)
+    return values
+
+
+def _day(value: Any, path: str) -> date | None:
+    if value is None or isinstance(value, date):
+        return value
+    try:
+        return date.fromisoformat(value)
+    except (TypeError, ValueError) as error:
+        raise InputError(
+            f"expected a date such as 2026-01-31, got {str(value)[:60]!r}", path=path
+        ) from error
 
 
 def metric(stage: Stage, key: Any) -> Metric:

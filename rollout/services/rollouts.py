@@ -16,7 +16,7 @@ from django.utils import timezone
 from huidu.errors import StateError
 from rollout import selectors
 from rollout.models import Flag, Rollout, Stage
-from rollout.services import audit, stage_draws
+from rollout.services import audit, places, stage_draws
 from rollout.services.audit import ENGINE, Actor
 from rollout.services.changing import (
     ApprovalNeededError,
@@ -281,6 +281,7 @@ def rollback(rollout: Rollout, *, by: Actor, reason: str, stage: Stage | None = 
             ended_at=now,
             ended_reason=audit.clean_reason(reason),
         )
+        places.give_back(rollout, now=now)
         Stage.objects.filter(rollout=rollout, status=Stage.Status.RUNNING).update(
             status=Stage.Status.DONE, left_at=now
         )

@@ -176,6 +176,9 @@ ACTIONS: dict[str, Any] = {
     "list.version_reverted": _("reverted an uploaded list"),
     "list.version_discarded": _("discarded an uploaded list"),
     "profile.forgotten": _("forgot a user"),
+    "partner.created": _("added a funding partner"),
+    "partner.updated": _("changed a funding partner"),
+    "place.released": _("took a user's place back"),
     "region_policy.created": _("made a region policy"),
     "region_policy.updated": _("changed a region policy"),
     "rollout.created": _("planned a rollout"),
@@ -230,6 +233,7 @@ KINDS: dict[str, Any] = {
     "cohort.save": _("change a cohort"),
     "list.apply": _("apply an uploaded list"),
     "list.revert": _("revert an uploaded list"),
+    "partner.save": _("change a funding partner"),
 }
 
 

@@ -24,7 +24,7 @@ def settings() -> set[str]:
     return {special.get(name, f"HUIDU_{name.upper()}") for name in Environment.model_fields}
 
 
-@pytest.mark.parametrize("service", ["migrate", "web", "edge", "worker", "beat"])
+@pytest.mark.parametrize("service", ["migrate", "web", "edge", "worker", "beat", "places"])
 def test_a_service_sets_only_what_huidu_reads(service: str) -> None:
     environment = compose()["services"][service]["environment"]
     assert environment

@@ -212,7 +212,7 @@ def test_a_taken_port_is_one_clear_sentence_before_anything_starts(
     assert not (other.home / "postgres").exists()
 
 
-@pytest.mark.parametrize("name", ["web", "worker", "beat", "redis", "postgres"])
+@pytest.mark.parametrize("name", ["web", "worker", "beat", "places", "redis", "postgres"])
 def test_whatever_is_killed_comes_back(running: Running, name: str) -> None:
     before = running.pid(name)
     os.kill(before, signal.SIGKILL)

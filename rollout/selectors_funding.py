@@ -1,0 +1,100 @@
+"""Reads of funding capacity: how many places are given, and how many are left."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from django.db.models import Q, Sum
+
+from rollout.models import Flag, FundingPartner, Gate, PlacesGiven, Rollout
+
+OPEN = "open"
+SUSPENDED = "suspended"
+OUT_OF_DATE = "out_of_date"
+FULL_TODAY = "full_today"
+FULL = "full"
+
+
+@dataclass(frozen=True)
+class Room:
+    """How many places a partner has given that still count, and what follows from it."""
+
+    partner: FundingPartner
+    today: int
+    total: int
+    on: datetime.date
+
+    @property
+    def state(self) -> str:
+        """`OPEN`, or the first thing that keeps it from giving a place now."""
+        partner = self.partner
+        if not partner.is_open:
+            return SUSPENDED
+        if (partner.valid_from and self.on < partner.valid_from) or (
+            partner.valid_to and self.on > partner.valid_to
+        ):
+            return OUT_OF_DATE
+        if self.total >= partner.total_cap:
+            return FULL
+        if partner.daily_cap is not None and self.today >= partner.daily_cap:
+            return FULL_TODAY
+        return OPEN
+
+    @property
+    def left(self) -> int:
+        """Places it can give today."""
+        if self.state != OPEN:
+            return 0
+        left = self.partner.total_cap - self.total
+        if self.partner.daily_cap is None:
+            return left
+        return min(left, self.partner.daily_cap - self.today)
+
+    @property
+    def left_in_total(self) -> int:
+        """Places it can give today and later, while it is open and in date."""
+        if self.state in (SUSPENDED, OUT_OF_DATE):
+            return 0
+        return max(0, self.partner.total_cap - self.total)
+
+
+@dataclass(frozen=True)
+class CapacityLeft:
+    """Places left at all partners of a flag that may give some now."""
+
+    today: int
+    total: int
+
+
+def capacity_left(rollout: Rollout, today: datetime.date) -> CapacityLeft | None:
+    """How many more users the partners of the rollout's flag would let in.
+
+    Args:
+        today: the day in the platform's zone (`cohorts.selectors.day_of`).
+    Returns:
+        None when the flag has no capacity gate, so nothing limits it.
+    """
+    if not has_capacity_gate(rollout.flag):
+        return None
+    found = rooms(rollout.flag.partners.all(), today)
+    return CapacityLeft(sum(each.left for each in found), sum(each.left_in_total for each in found))
+
+
+def has_capacity_gate(flag: Flag) -> bool:
+    """Whether users need a place to be shown the flag."""
+    return Gate.objects.filter(flag=flag, capacity=True, enabled=True).exists()
+
+
+def rooms(partners: Iterable[FundingPartner], today: datetime.date) -> list[Room]:
+    """The partners in the order they are tried, each with what it has given."""
+    rows = sorted(partners, key=lambda each: (each.order, each.pk))
+    given = {
+        row["partner"]: (row["today"] or 0, row["total"] or 0)
+        for row in PlacesGiven.objects.filter(partner__in=rows, returned_at=None)
+        .values("partner")
+        .order_by("partner")
+        .annotate(today=Sum("given", filter=Q(day=today)), total=Sum("given"))
+    }
+    return [Room(each, *given.get(each.pk, (0, 0)), today) for each in rows]
