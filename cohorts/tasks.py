@@ -9,7 +9,7 @@ import redis
 from celery import shared_task
 from django.utils import timezone
 
-from cohorts.services import list_versions, packing, rebuild
+from cohorts.services import list_uploads, list_versions, packing, rebuild
 
 logger = logging.getLogger("huidu.cohorts")
 
@@ -17,6 +17,8 @@ SCHEDULE: Final[dict[str, float]] = {
     "cohorts.tasks.drain_profiles": 1.0,
     "cohorts.tasks.heal_profiles": 5.0,
     "cohorts.tasks.carry_on_lists": 2.0,
+    "cohorts.tasks.compare_lists": 2.0,
+    "cohorts.tasks.tidy_lists": 600.0,
 }
 """Task name to seconds between ticks; `config.celery` reads it."""
 
@@ -48,3 +50,15 @@ def heal_profiles() -> int:
 def carry_on_lists() -> int:
     """Apply and revert versions of lists that were begun, piece by piece."""
     return list_versions.carry_on(seconds=20)
+
+
+@shared_task(acks_late=True, soft_time_limit=3500, time_limit=3600)
+def compare_lists() -> int:
+    """Read and compare the long files that were uploaded."""
+    return list_uploads.compare_waiting()
+
+
+@shared_task(acks_late=True, soft_time_limit=240, time_limit=300)
+def tidy_lists() -> int:
+    """Discard comparisons that nobody applied, and what ended ones left behind."""
+    return list_versions.discard_old(timezone.now()) + list_uploads.drop_leftovers()

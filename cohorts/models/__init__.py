@@ -1,15 +1,22 @@
 """The rows behind "who", one idea per file. Rows hold no behaviour: services write them."""
 
 from cohorts.models.attributes import Attribute
-from cohorts.models.cohorts import Cohort, UserList, UserListMember
+from cohorts.models.cohorts import (
+    MEMBER_STATES,
+    Cohort,
+    ListState,
+    UserList,
+    UserListMember,
+)
 from cohorts.models.draws import Admission, Draw
 from cohorts.models.imports import ImportJob
-from cohorts.models.lists import ListChange, ListVersion
+from cohorts.models.lists import ListBlock, ListEvent, ListPart, ListRejects, ListVersion
 from cohorts.models.payments import DailyPayments, PaymentEvent
 from cohorts.models.places import Place
 from cohorts.models.profiles import DirtyProfile, Profile, ProfileHistory
 
 __all__ = [
+    "MEMBER_STATES",
     "Admission",
     "Attribute",
     "Cohort",
@@ -17,7 +24,11 @@ __all__ = [
     "DirtyProfile",
     "Draw",
     "ImportJob",
-    "ListChange",
+    "ListBlock",
+    "ListEvent",
+    "ListPart",
+    "ListRejects",
+    "ListState",
     "ListVersion",
     "PaymentEvent",
     "Place",

@@ -36,6 +36,18 @@ class Cohort(models.Model):
         return self.key
 
 
+class ListState(models.TextChoices):
+    """How it stands with a user on a list. Invited and accepted users are members."""
+
+    INVITED = "invited", _("invited")
+    ACCEPTED = "accepted", _("accepted")
+    EXPIRED = "expired", _("expired")
+    REMOVED = "removed", _("removed")
+
+
+MEMBER_STATES = (ListState.INVITED, ListState.ACCEPTED)
+
+
 class UserList(models.Model):
     """A list of users too long for a flag's own field. Its number travels in packed profiles."""
 
@@ -51,6 +63,12 @@ class UserList(models.Model):
     label_zh = fields.label_field(_("name (Chinese)"))
     label_en = fields.label_field(_("name (English)"))
     description = models.TextField(_("description"), blank=True, default="")
+    invitation_lifetime = models.DurationField(
+        _("invitations last"),
+        null=True,
+        blank=True,
+        help_text=_("Such as 30 days; invited users leave the list then. Empty: for ever."),
+    )
     version = models.PositiveIntegerField(_("version"), default=0, editable=False)
     size = models.PositiveBigIntegerField(_("users"), default=0, editable=False)
     updated_at = models.DateTimeField(_("updated at"), auto_now=True)
@@ -65,17 +83,39 @@ class UserList(models.Model):
 
 
 class UserListMember(models.Model):
-    """One user on one list."""
+    """One user who is on one list now; who was on it before is told by `memberships`."""
 
     pk = models.CompositePrimaryKey("user_id", "list_id")
     user_id = fields.user_id_field()
     list = models.ForeignKey(
         UserList, verbose_name=_("list"), related_name="members", on_delete=models.CASCADE
     )
+    state = models.CharField(
+        _("state"),
+        max_length=8,
+        choices=[(each.value, each.label) for each in MEMBER_STATES],
+        default=ListState.ACCEPTED,
+        db_default=ListState.ACCEPTED.value,
+    )
+    since = models.DateTimeField(_("since"), null=True)
 
     class Meta:
         verbose_name = _("listed user")
         verbose_name_plural = _("listed users")
+        indexes = [
+            # Those who may expire, oldest invitation first; accepted members cost nothing here.
+            models.Index(
+                fields=["list", "since"],
+                condition=models.Q(state=ListState.INVITED.value),
+                name="list_member_invited",
+            )
+        ]
+        constraints = [
+            models.CheckConstraint(
+                name="list_member_state",
+                condition=models.Q(state__in=[each.value for each in MEMBER_STATES]),
+            )
+        ]
 
     def __str__(self) -> str:
         return f"{self.user_id} on {self.list_id}"

@@ -5,12 +5,14 @@ from __future__ import annotations
 from django.db import connection
 from django.db.models import F, Model
 
+from cohorts import list_blocks, memberships
 from cohorts.models import (
     Admission,
     Cohort,
     DailyPayments,
     DirtyProfile,
-    ListChange,
+    ListBlock,
+    ListEvent,
     PaymentEvent,
     Place,
     Profile,
@@ -26,7 +28,7 @@ TABLES: tuple[type[Model], ...] = (
     PaymentEvent,
     DailyPayments,
     UserListMember,
-    ListChange,
+    ListEvent,
     Admission,
     Place,
 )
@@ -35,6 +37,7 @@ TABLES: tuple[type[Model], ...] = (
 def held(user_id: str) -> dict[type[Model], int]:
     """How many rows each table holds about the user; tables without any are left out."""
     counts = {model: model._default_manager.filter(user_id=user_id).count() for model in TABLES}
+    counts[ListBlock] = len(memberships.blocks_with(user_id))
     return {model: count for model, count in counts.items() if count}
 
 
@@ -55,13 +58,26 @@ def erase(user_id: str) -> dict[type[Model], int]:
     # Lists first and in order: changes of a list take turns by its row.
     list(UserList.objects.filter(pk__in=lists).order_by("pk").select_for_update())
     counts = held(user_id)
+    _leave_blocks(user_id)
     for model in counts:
+        if model is ListBlock:
+            continue
         with connection.cursor() as cursor:
             table = model._meta.db_table
             cursor.execute(f"DELETE FROM {table} WHERE user_id = %s", [user_id])  # noqa: S608
     UserList.objects.filter(pk__in=lists).update(size=F("size") - 1)
     outbox.mark_dirty([user_id])
     return counts
+
+
+def _leave_blocks(user_id: str) -> None:
+    """Rewrite the blocks of list versions that tell of the user."""
+    for block in ListBlock.objects.filter(pk__in=memberships.blocks_with(user_id)).order_by("pk"):
+        lines = list_blocks.without(block.lines, user_id)
+        if lines:
+            ListBlock.objects.filter(pk=block.pk).update(lines=lines, users=block.users - 1)
+        else:
+            block.delete()
 
 
 def erase_record(user_id: str) -> None:

@@ -13,7 +13,7 @@ import msgspec
 from django.db import transaction
 from django.db.models import F
 
-from cohorts import mappers
+from cohorts import mappers, safe_csv
 from cohorts.models import ImportJob
 from cohorts.services import cells, facts, files
 from cohorts.services.ingest import ingest_payments, ingest_profiles
@@ -169,16 +169,16 @@ def _list_rejected(
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
         if new:
-            writer.writerow(["line", "code", "reason", "row"])
+            safe_csv.write_rows(file, [("line", "code", "reason", "row")])
         for each in result.rejected:
             row = rows[each.index]
             detail = str(row[""]) if "" in row else each.detail
             code = "row.broken" if "" in row else each.code
             shown = "; ".join(f"{name}={cell}" for name, cell in row.items() if name)
             # Line 1 holds the column names.
-            writer.writerow([offset + each.index + 2, code, detail, _printable(shown)])
+            line = offset + each.index + 2
+            safe_csv.write_rows(file, [(line, code, detail, _printable(shown))])
 
 
 def _printable(text: str) -> str:
@@ -193,7 +193,7 @@ def _forget_after(path: Path, offset: int) -> None:
         lines = list(csv.reader(file))
     kept = [line for line in lines[1:] if int(line[0]) < offset + 2]
     with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([*lines[:1], *kept])
+        safe_csv.write_rows(file, [*lines[:1], *kept])
 
 
 def _finish(job: ImportJob, state: str, now: datetime.datetime, report: str) -> None:

@@ -1,46 +1,69 @@
-"""Reads the user ids of an uploaded list, line by line, in bounded memory."""
+"""Reads the members of an uploaded list, a piece at a time, in bounded memory.
+
+Most pieces hold one plain id a line: one regular expression says so, and the piece goes on to the
+database as it came. Only other pieces are taken apart line by line, and only files with quotes are
+read by the `csv` module.
+"""
 
 from __future__ import annotations
 
 import codecs
 import csv
 import gzip
-import io
 import re
 import zlib
-from collections.abc import Iterator
-from typing import IO, Final, Protocol
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from typing import IO, Final
 
 import msgspec
 
+from cohorts.models import ListState
+from cohorts.services.file_kinds import GZIP, HEAD, fault_of_bytes, is_chinese, looks_like
 from cohorts.services.items import id_fault
 from huidu.errors import InputError
 
 ENCODINGS: Final = ("utf-8", "gb18030")
 MOST_ROWS: Final = 20_000_000
-MOST_CHARACTERS: Final = 3_000_000_000
+MOST_BYTES: Final = 3_000_000_000
 """Of all lines together: a small .gz file may hold a very long one."""
 
 MOST_LINE: Final = 100_000
-"""Characters; a longer line is no list of ids, and must not fill the memory."""
+"""Bytes; a longer line is no list of ids, and must not fill the memory."""
 
 MOST_FAULTS: Final = 100
-"""Invalid lines that are told one by one; the rest is counted."""
+"""Invalid lines that are shown; more of them are in the list to download."""
+
+PIECE: Final = 1 << 20
 
 NAMES: Final = frozenset(
-    {"user_id", "userid", "user id", "user", "uid", "openid", "id", "用户", "用户id", "用户编号"}
+    {"user_id", "userid", "user id", "user", "uid", "openid", "open_id", "id"}
+    | {"用户", "用户id", "用户编号", "用户标识", "会员号"}
 )
 """Names of the column that holds the ids, in small letters."""
 
-_SHORTENED: Final = re.compile(r"\d(?:\.\d+)?E\+\d+")
+STATE_NAMES: Final = frozenset({"state", "status", "状态"})
+TIME_NAMES: Final = frozenset({"at", "time", "since", "state_at", "时间"})
 
+STATES: Final = {
+    **{each.value: each.value for each in ListState},
+    "已邀请": "invited",
+    "邀请": "invited",
+    "已接受": "accepted",
+    "接受": "accepted",
+    "已过期": "expired",
+    "过期": "expired",
+    "已移除": "removed",
+    "移除": "removed",
+}
+"""Words of the column that says how it stands with a member."""
 
-class _Reader(Protocol):
-    """What `csv.reader` makes."""
+_SHORTENED: Final = re.compile(r"\d(?:\.\d+)?[Ee]\+\d+")
+_PLAIN: Final = re.compile(rb"(?:[0-9A-Za-z_.:@-]{1,128}\r?\n)+")
+_QUOTE: Final = ord('"')
 
-    @property
-    def line_num(self) -> int: ...
-    def __iter__(self) -> Iterator[list[str]]: ...
+Reject = Callable[[int, str], object]
+"""Told the line and the reason of each invalid one."""
 
 
 class Counts(msgspec.Struct):
@@ -49,124 +72,298 @@ class Counts(msgspec.Struct):
     rows: int = 0
     empty: int = 0
     invalid: int = 0
+    lines: int = 0
+    bytes: int = 0
     faults: list[dict[str, int | str]] = []
+    reject: Reject | None = None
 
     def fault(self, line: int, reason: str) -> None:
         self.invalid += 1
         if len(self.faults) < MOST_FAULTS:
             self.faults.append({"line": line, "reason": reason})
+        if self.reject is not None:
+            self.reject(line, reason)
 
 
-def user_ids(file: IO[bytes], counts: Counts, encoding: str = "utf-8") -> Iterator[str]:
-    """The valid ids of a CSV file, gzipped or not, repeated ones included; fills `counts`.
+class Layout(msgspec.Struct, frozen=True):
+    """Which column is which; `state` and `time` are None where the file has no such column."""
 
-    One id a line, or a column with one of `NAMES`. Blanks around an id do not belong to it.
+    user: int = 0
+    width: int = 1
+    delimiter: str = ","
+    state: int | None = None
+    time: int | None = None
+    header: bool = False
+
+
+class ListFile:
+    """One uploaded file. `layout` is known at once, the rest as `rows` are read.
 
     Args:
-        file: at its beginning; can be searched.
+        file: at its beginning; read once, forwards.
         encoding: one of `ENCODINGS`.
+        counts: filled while reading.
     Raises:
         InputError: the file as a whole cannot be read; says the line and what would be right.
     """
-    if encoding not in ENCODINGS:
-        expected = " or ".join(ENCODINGS)
-        raise InputError(f"expected {expected}, got {encoding[:40]!r}", path="encoding")
+
+    def __init__(self, file: IO[bytes], counts: Counts, encoding: str = "utf-8") -> None:
+        if encoding not in ENCODINGS:
+            expected = " or ".join(ENCODINGS)
+            raise InputError(f"expected {expected}, got {encoding[:40]!r}", path="encoding")
+        self.counts = counts
+        self.encoding = encoding
+        self._pieces = _pieces(file, counts)
+        first = next(self._pieces, b"")
+        if kind := looks_like(first[:HEAD]):
+            raise InputError(f"expected CSV text, got {kind}", path="file")
+        if first.startswith(codecs.BOM_UTF8):
+            if encoding != "utf-8":
+                raise InputError(
+                    "the file begins with the mark of UTF-8: choose UTF-8", path="encoding"
+                )
+            first = first[len(codecs.BOM_UTF8) :]
+        self._first = first
+        self._mistaken = encoding != "utf-8"
+        self.layout = self._layout(first)
+
+    def rows(self) -> Iterator[bytes]:
+        """Valid members for COPY, many lines at a time, repeated ones included.
+
+        One id a line; of a file with states ``id <tab> state <tab> time``, backslashes escaped.
+        """
+        layout = self.layout
+        plain = layout.width == 1
+        left = self._rest()
+        for piece in left:
+            if plain and (told := self._plain(piece)) is not None:
+                yield told
+            elif _QUOTE in piece:
+                yield from self._quoted(piece, left)
+                return
+            elif told := self._taken_apart(piece):
+                yield told
+
+    def _rest(self) -> Iterator[bytes]:
+        """The pieces after the header, each of whole lines."""
+        first = self._first
+        if self.layout.header:
+            first = first[first.find(b"\n") + 1 :] if b"\n" in first else b""
+            self.counts.lines = 1
+        if first:
+            yield first
+        yield from self._pieces
+
+    def _plain(self, piece: bytes) -> bytes | None:
+        """A piece of nothing but plain ids, as it is; None for another one."""
+        if not piece.endswith(b"\n"):
+            piece += b"\n"
+        if _PLAIN.fullmatch(piece) is None:
+            return None
+        lines = piece.count(b"\n")
+        self.counts.rows += lines
+        self._count_lines(lines)
+        return piece.replace(b"\r", b"") if b"\r" in piece else piece
+
+    def _taken_apart(self, piece: bytes) -> bytes:
+        text = self._text(piece)
+        lines = text.split("\n")
+        if not lines[-1]:
+            lines.pop()
+        delimiter, line = self.layout.delimiter, self.counts.lines
+        self._count_lines(len(lines))
+        one = self.layout.width == 1
+        told = []
+        for each in lines:
+            line += 1
+            cells = [each] if one and delimiter not in each else each.split(delimiter)
+            if (found := self._member(cells, line)) is not None:
+                told.append(found)
+        return "".join(told).encode()
+
+    def _quoted(self, piece: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+        """From the first quote on: quotes may hold line ends, so `csv` reads what is left."""
+        csv.field_size_limit(MOST_LINE)
+        before = self.counts.lines
+        reader = csv.reader(self._text_lines(piece, rest), delimiter=self.layout.delimiter)
+        told: list[str] = []
+        try:
+            for cells in reader:
+                line = before + reader.line_num
+                if (found := self._member(cells, line)) is not None:
+                    told.append(found)
+                if len(told) >= 20_000:
+                    yield "".join(told).encode()
+                    told.clear()
+        except csv.Error as error:
+            raise InputError(f"line {before + reader.line_num}: {error}", path="file") from None
+        if told:
+            yield "".join(told).encode()
+
+    def _text_lines(self, piece: bytes | None, rest: Iterator[bytes]) -> Iterator[str]:
+        while piece is not None:
+            lines = self._text(piece).splitlines(keepends=True) if piece else []
+            # Only line ends split records: other separators of Unicode may stand in a cell.
+            for line in _joined(lines):
+                self._count_lines(1)
+                yield line
+            piece = next(rest, None)
+
+    def _member(self, cells: list[str], line: int) -> str | None:
+        """One valid line for COPY, or None after counting why it is none."""
+        layout, counts = self.layout, self.counts
+        if not any(cell.strip() for cell in cells):
+            counts.empty += 1
+            return None
+        if len(cells) != layout.width:
+            counts.fault(line, f"expected {layout.width} cells, got {len(cells)}")
+            return None
+        found = cells[layout.user].strip()
+        if not (found.isalnum() and found.isascii() and len(found) <= 128):
+            if sentence := id_fault(found):
+                counts.fault(line, sentence)
+                return None
+            if "\ufffd" in found:
+                counts.fault(line, "expected an id, got one damaged by a wrong encoding")
+                return None
+            if _SHORTENED.fullmatch(found):
+                counts.fault(line, "expected an id, got a number that a spreadsheet has shortened")
+                return None
+            found = found.replace("\\", "\\\\")
+        if layout.state is None:
+            counts.rows += 1
+            return found + "\n"
+        word = cells[layout.state].strip().lower()
+        state = STATES.get(word)
+        if state is None:
+            expected = ", ".join(each.value for each in ListState)
+            counts.fault(line, f"expected a state ({expected}), got {word[:20]!r}")
+            return None
+        moment = "\\N"
+        if layout.time is not None and (cell := cells[layout.time].strip()):
+            try:
+                at = datetime.fromisoformat(cell)
+            except ValueError:
+                at = None
+            if at is None or at.tzinfo is None:
+                counts.fault(line, f"expected a time such as 2026-05-20T10:00+08:00: {cell[:40]!r}")
+                return None
+            moment = at.isoformat()
+        counts.rows += 1
+        return f"{found}\t{state}\t{moment}\n"
+
+    def _text(self, piece: bytes) -> str:
+        try:
+            text = piece.decode(self.encoding)
+        except UnicodeDecodeError as error:
+            line = self.counts.lines + piece.count(b"\n", 0, error.start) + 1
+            begin = piece.rfind(b"\n", 0, error.start) + 1
+            advice = fault_of_bytes(piece[begin : begin + HEAD], self.encoding)
+            raise InputError(
+                f"line {line}: expected {self.encoding.upper()}, got other bytes; {advice}",
+                path="encoding",
+            ) from None
+        if self._mistaken and not piece.isascii():
+            # Chinese in UTF-8 reads as other, wrong Chinese in GB18030: nobody would be found.
+            if is_chinese(piece, "utf-8"):
+                raise InputError("the file looks like UTF-8: choose UTF-8", path="encoding")
+            self._mistaken = False
+        return text
+
+    def _count_lines(self, lines: int) -> None:
+        self.counts.lines += lines
+        if self.counts.lines > MOST_ROWS:
+            raise InputError(f"expected at most {MOST_ROWS:,} lines", path="file")
+
+    def _layout(self, piece: bytes) -> Layout:
+        """Where the ids stand, and whether the first line is a header."""
+        line = self._text(piece[: piece.find(b"\n") + 1] or piece).rstrip("\r\n")
+        for delimiter in (",", "\t", ";"):
+            try:
+                cells = next(csv.reader([line], delimiter=delimiter), [])
+            except csv.Error as error:
+                raise InputError(f"line 1: {error}", path="file") from None
+            names = [cell.strip().lower() for cell in cells]
+            if (user := _place(names, NAMES)) is not None:
+                return Layout(
+                    user=user,
+                    width=len(names),
+                    delimiter=delimiter,
+                    state=_place(names, STATE_NAMES),
+                    time=_place(names, TIME_NAMES),
+                    header=True,
+                )
+        columns = line.split(",")
+        if len(columns) > 1:
+            raise InputError(
+                f"line 1: expected a column named user_id, got {len(columns)} columns without "
+                f"one: {', '.join(each.strip()[:40] for each in columns[:10])}",
+                path="file",
+            )
+        return Layout()
+
+
+def _place(names: list[str], wanted: frozenset[str]) -> int | None:
+    return next((at for at, name in enumerate(names) if name in wanted), None)
+
+
+def _joined(lines: list[str]) -> Iterator[str]:
+    """Lines that end with a line feed, from a split at every separator Unicode knows."""
+    held = ""
+    for line in lines:
+        held += line
+        if held.endswith("\n"):
+            yield held
+            held = ""
+    if held:
+        yield held
+
+
+def _pieces(file: IO[bytes], counts: Counts) -> Iterator[bytes]:
+    """Whole lines, about `PIECE` bytes at a time, unpacked."""
     head = file.read(4)
     file.seek(0)
-    raw: IO[bytes] = gzip.GzipFile(fileobj=file) if head[:2] == b"\x1f\x8b" else file  # type: ignore[assignment]
-    if head[:4] == b"PK\x03\x04":
-        raise InputError("expected CSV, got a zip or Excel file: save it as CSV", path="file")
-    if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-        raise InputError("expected UTF-8, got UTF-16: save the file as CSV UTF-8", path="file")
-    name = "utf-8-sig" if encoding == "utf-8" else encoding
-    text = io.TextIOWrapper(raw, encoding=name, newline="")
-    reader = csv.reader(_lines(text))
-    try:
-        yield from _ids(reader, counts)
-    except UnicodeDecodeError as error:
-        raise _not_text(error, reader.line_num) from None
-    except csv.Error as error:
-        raise InputError(f"line {reader.line_num}: {error}", path="file") from None
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise InputError(
-            f"after line {reader.line_num}: expected a whole .gz file: {error}", path="file"
-        ) from None
-    finally:
-        text.detach()  # the caller's file stays open
-
-
-def _ids(reader: _Reader, counts: Counts) -> Iterator[str]:
-    column, width = 0, 1
-    for first in reader:
-        column, is_header = _column(first)
-        width = len(first)
-        if not is_header:
-            yield from _id(first, column, width, counts, reader.line_num)
-        break
-    for row in reader:
-        if len(row) == width:
-            found = row[column].strip()
-            if found.isalnum() and len(found) <= 128:  # nearly all: no more to look at
-                counts.rows += 1
-                yield found
+    packed = head[:2] == GZIP
+    raw: IO[bytes] = gzip.GzipFile(fileobj=file) if packed else file  # type: ignore[assignment]
+    held, left = b"", MOST_BYTES
+    while True:
+        try:
+            more = raw.read(PIECE)
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise InputError(
+                f"after line {counts.lines}: expected a whole .gz file: {error}", path="file"
+            ) from None
+        counts.bytes = file.tell() if packed else counts.bytes + len(more)
+        left -= len(more)
+        if left < 0:
+            raise InputError(f"expected at most {MOST_BYTES:,} bytes in all", path="file")
+        if not more:
+            break
+        end = more.rfind(b"\n") + 1
+        if not end:
+            held += more
+        else:
+            whole, held = held + more[:end], more[end:]
+            if _longest(whole) <= MOST_LINE:
+                yield whole
                 continue
-        yield from _id(row, column, width, counts, reader.line_num)
-
-
-def _column(first: list[str]) -> tuple[int, bool]:
-    """Where the ids stand, and whether the first line is a header."""
-    named = [at for at, cell in enumerate(first) if cell.strip().lower() in NAMES]
-    if named:
-        return named[0], True
-    if len(first) > 1:
-        raise InputError(
-            f"line 1: expected a column named user_id, got {len(first)} columns without one",
-            path="file",
-        )
-    return 0, False
-
-
-def _id(row: list[str], column: int, width: int, counts: Counts, line: int) -> Iterator[str]:
-    if not any(cell.strip() for cell in row):
-        counts.empty += 1
-        return
-    if len(row) != width:
-        counts.fault(line, f"expected {width} cells, got {len(row)}")
-        return
-    found = row[column].strip()
-    if sentence := id_fault(found):
-        counts.fault(line, sentence)
-    elif _SHORTENED.fullmatch(found):
-        counts.fault(line, "expected an id, got a number that a spreadsheet has shortened")
-    else:
-        counts.rows += 1
-        yield found
-
-
-def _lines(text: io.TextIOWrapper) -> Iterator[str]:
-    left, characters = MOST_ROWS, MOST_CHARACTERS
-    while line := text.readline(MOST_LINE):
-        left -= 1
-        characters -= len(line)
-        if len(line) == MOST_LINE or left < 0 or characters < 0:
-            raise csv.Error(
-                f"expected lines of at most {MOST_LINE:,} characters, {MOST_ROWS:,} lines and "
-                f"{MOST_CHARACTERS:,} characters in all"
+        if len(held) > MOST_LINE or end:
+            line = counts.lines + 1
+            raise InputError(
+                f"after line {line - 1}: expected lines of at most {MOST_LINE:,} bytes, got a "
+                "longer one",
+                path="file",
             )
-        yield line
+    if held:
+        yield held
 
 
-def _not_text(error: UnicodeDecodeError, line: int) -> InputError:
-    """Says which encoding it looks like: files from Chinese Excel are GBK more often than not."""
-    try:
-        told = codecs.getincrementaldecoder("gb18030")().decode(error.object)
-        chinese = any("\u4e00" <= each <= "\u9fff" for each in told)
-    except UnicodeDecodeError:
-        chinese = False
-    like = "it looks like GBK: choose GBK, or save the file as CSV UTF-8"
-    other = "save the file as CSV UTF-8"
-    return InputError(
-        f"after line {line}: expected {error.encoding.upper()}, got other bytes; "
-        f"{like if chinese and error.encoding != 'gb18030' else other}",
-        path="encoding",
-    )
+def _longest(piece: bytes) -> int:
+    """Bytes of the longest line; exact only where some line may be too long."""
+    at = 0
+    while at + MOST_LINE < len(piece):
+        end = piece.rfind(b"\n", at, at + MOST_LINE)
+        if end < 0:
+            return MOST_LINE + 1
+        at = end + 1
+    return 0

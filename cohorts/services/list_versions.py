@@ -1,104 +1,51 @@
-"""Uploads of user lists: compared before they change anything, applied and reverted in pieces.
+"""Versions of user lists: applied and reverted in pieces, each resumable.
 
 Applying a million users in one transaction would keep everybody waiting who writes about one of
-them. So a version is begun in a short transaction, and carried on in pieces, each with its own
-dirty marks and the place reached; a killed process is followed by the next tick.
+them. So a version is begun in a short transaction, and carried on in pieces: first the rows of all
+users move, block by block, then their profiles are packed. Until then checks go on answering by the
+packed profiles of before. A killed process is followed by the next tick, which goes on after the
+last block that was committed.
 """
+
+# ruff: noqa: S608 - the statements are put together from constants
 
 from __future__ import annotations
 
-import hashlib
+import datetime
+import logging
 import time
-from collections.abc import Iterator
-from itertools import islice
-from typing import IO, Any, Final
+from typing import Final
 
+import redis
 from django.db import IntegrityError, connection, transaction
 from django.db.models import F
 from django.utils import timezone
 
-from cohorts.models import ListVersion, UserList
-from cohorts.services.list_files import Counts, user_ids
-from cohorts.services.outbox import MARK
-from huidu.errors import InputError, StateError
+from cohorts.list_blocks import users_of
+from cohorts.models import ListBlock, ListPart, ListRejects, ListVersion, UserList
+from cohorts.services import packing
+from huidu.errors import StateError
 
-PIECE: Final = 10_000
-"""Users of one transaction while a version is applied."""
+logger = logging.getLogger("huidu.cohorts")
 
-COPIED: Final = 20_000
-"""Users sent to the database at a time."""
+PACKED: Final = 1_000
+"""Profiles packed at a time, while others who pack wait."""
 
 SAMPLE: Final = 20
+UNAPPLIED_DAYS: Final = 14
+"""A comparison that nobody applied for so long is discarded: the list has moved on."""
+
 State = ListVersion.State
 BUSY: Final = (State.APPLYING, State.REVERTING)
-
-
-def upload(
-    number: int,
-    file: IO[bytes],
-    *,
-    file_name: str,
-    by: str,
-    mode: str = ListVersion.Mode.REPLACE,
-    encoding: str = "utf-8",
-) -> ListVersion:
-    """Read a file and compare it with the list; nobody's membership changes yet.
-
-    1. Copy the ids into a table of this transaction alone.
-    2. Compare it with the members; keep who would come and who would go.
-
-    Raises:
-        InputError: no such list, a file that cannot be read, or one without any user.
-    """
-    if mode not in ListVersion.Mode.values:
-        expected = ", ".join(ListVersion.Mode.values)
-        raise InputError(f"expected one of {expected}, got {mode[:40]!r}", path="mode")
-    counts = Counts()
-    digest = _sha256(file)
-    with transaction.atomic(), connection.cursor() as cursor:
-        found = UserList.objects.filter(pk=number).first()
-        if found is None:
-            raise InputError(f"expected the number of a list, got {number}", path="number")
-        cursor.execute("CREATE TEMP TABLE listed (user_id text NOT NULL) ON COMMIT DROP")
-        _copy(cursor, user_ids(file, counts, encoding))
-        if not counts.rows:
-            raise InputError(
-                f"expected at least one user id, got {counts.invalid} invalid and "
-                f"{counts.empty} empty lines; to empty a list, upload it as users to remove",
-                path="file",
-            )
-        # Read again under the lock: what is compared is what `base` names.
-        found = UserList.objects.select_for_update().get(pk=number)
-        version = ListVersion(
-            list=found,
-            mode=mode,
-            file_name=file_name[-255:].replace("\0", ""),
-            sha256=digest,
-            uploaded_by=by,
-            uploaded_at=timezone.now(),
-            base=found.version,
-            invalid=counts.invalid,
-            empty=counts.empty,
-            faults=counts.faults,
-            users=0,
-            added=0,
-            removed=0,
-            unchanged=0,
-            duplicates=0,
-        )
-        version.save()
-        _compare(cursor, version, counts.rows)
-        # Within a caller's longer transaction they would stay in the way of the next upload.
-        cursor.execute("DROP TABLE listed, wanted")
-    return version
+UNDER_WAY: Final = (State.COMPARING, *BUSY)
 
 
 def sample(version: ListVersion) -> dict[str, list[str]]:
-    """The first few users who would come and go."""
+    """The first few users who would come, go, or move to another state."""
     told = {}
-    for name, added in (("added", True), ("removed", False)):
-        rows = version.changes.filter(added=added).order_by("user_id")
-        told[name] = list(rows.values_list("user_id", flat=True)[:SAMPLE])
+    for kind in ListBlock.Kind:
+        block = version.blocks.filter(kind=kind).order_by("id").values_list("lines", flat=True)
+        told[kind.value] = users_of(block[0])[:SAMPLE] if block else []
     return told
 
 
@@ -114,7 +61,7 @@ def begin_apply(version: ListVersion) -> ListVersion:
             f"{found.key} was at version {version.base} when the file was compared and is at "
             f"{found.version} now: upload the file again to see what it would change"
         )
-    return _begin(version, found, State.READY, State.APPLYING)
+    return _begin(version, found, State.READY, State.APPLYING, applied_at=timezone.now())
 
 
 def begin_revert(version: ListVersion) -> ListVersion:
@@ -128,7 +75,27 @@ def begin_revert(version: ListVersion) -> ListVersion:
         raise StateError(
             f"{found.key} was changed after this version was applied: revert the newest one first"
         )
-    return _begin(version, found, State.APPLIED, State.REVERTING)
+    return _begin(version, found, State.APPLIED, State.REVERTING, reverted_at=timezone.now())
+
+
+def cancel(version: ListVersion) -> ListVersion:
+    """Stop a comparison, or turn an application back; what was done of it is undone by `carry_on`.
+
+    Raises:
+        StateError: neither is under way.
+    """
+    with transaction.atomic():
+        rows = ListVersion.objects.filter(pk=version.pk)
+        now = timezone.now()
+        if rows.filter(state=State.COMPARING).update(state=State.DISCARDED, finished_at=now):
+            _drop_content(version)
+        elif not rows.filter(state=State.APPLYING).update(
+            # Undoing what was never done changes nothing, so all blocks are gone through again.
+            state=State.REVERTING, done=0, done_block=0, packed=0, packed_block=0, reverted_at=now
+        ):  # fmt: skip
+            raise StateError("expected a version that is being compared or applied")
+    version.refresh_from_db()
+    return version
 
 
 def discard(version: ListVersion) -> None:
@@ -141,14 +108,32 @@ def discard(version: ListVersion) -> None:
         gone = ListVersion.objects.filter(pk=version.pk, state=State.READY)
         if not gone.update(state=State.DISCARDED, finished_at=timezone.now()):
             raise StateError("expected a version that was not applied yet")
-        with connection.cursor() as cursor:
-            cursor.execute("DELETE FROM cohorts_listchange WHERE version_id = %s", [version.pk])
+        _drop_content(version)
+
+
+def discard_old(now: datetime.datetime) -> int:
+    """Discard comparisons that nobody applied in `UNAPPLIED_DAYS`; how many."""
+    before = now - datetime.timedelta(days=UNAPPLIED_DAYS)
+    old = ListVersion.objects.filter(state=State.READY, uploaded_at__lt=before)
+    for version in old:
+        try:
+            discard(version)
+        except StateError:  # somebody applies it right now
+            continue
+    return len(old)
+
+
+def _drop_content(version: ListVersion) -> None:
+    for model in (ListBlock, ListPart, ListRejects):
+        rows = model._default_manager.filter(version=version)
+        rows._raw_delete(rows.db)  # type: ignore[attr-defined]  # nothing refers to them
 
 
 def carry_on(seconds: float = 20.0, *, version: ListVersion | None = None) -> int:
-    """Apply or revert what was begun, piece by piece; how many users were done.
+    """Apply or revert what was begun, piece by piece; how many users' rows moved.
 
-    Safe with any number of workers: a version that another one works on is left to it.
+    Safe with any number of workers: a version that another one works on is left to it. While Redis
+    does not answer, rows move and profiles wait.
 
     Args:
         seconds: start no further piece after so long.
@@ -160,16 +145,19 @@ def carry_on(seconds: float = 20.0, *, version: ListVersion | None = None) -> in
         busy = busy.filter(pk=version.pk)
     total = 0
     for pk in list(busy.order_by("pk").values_list("pk", flat=True)):
-        while (done := _piece(pk)) is not None:
-            total += done
-            if time.monotonic() > end:
-                return total
+        try:
+            while (done := _piece(pk)) is not None:
+                total += done
+                if time.monotonic() > end:
+                    return total
+        except redis.RedisError as error:
+            logger.warning("cohorts.list_packing_postponed version=%s error=%s", pk, error)
     return total
 
 
 def _piece(pk: int) -> int | None:
-    """One piece in one transaction; None when the version is finished or another worker's."""
-    with transaction.atomic(), connection.cursor() as cursor:
+    """One block in one transaction; None when the version is finished or another worker's."""
+    with transaction.atomic():
         row = (
             ListVersion.objects.select_for_update(skip_locked=True, of=("self",))
             .filter(pk=pk, state__in=BUSY)
@@ -177,56 +165,98 @@ def _piece(pk: int) -> int | None:
         )
         if row is None:
             return None
-        UserList.objects.select_for_update().get(pk=row.list_id)
-        cursor.execute(
-            "SELECT user_id, added FROM cohorts_listchange WHERE version_id = %s AND user_id > %s"
-            " ORDER BY user_id LIMIT %s",
-            [pk, row.done_to, PIECE],
-        )
-        changes = cursor.fetchall()
-        if not changes:
+        if (block := _next(row, row.done_block)) is not None:
+            UserList.objects.select_for_update().get(pk=row.list_id)
+            more = _move_rows(row, block)
+            UserList.objects.filter(pk=row.list_id).update(size=F("size") + more)
+            row.done, row.done_block = row.done + block.users, block.pk
+            row.save(update_fields=["done", "done_block"])
+            return block.users
+        if (block := _next(row, row.packed_block)) is None:
             _finish(row)
             return None
-        forward = row.state == State.APPLYING
-        come = [user_id for user_id, added in changes if added == forward]
-        gone = [user_id for user_id, added in changes if added != forward]
-        more = _write(cursor, row.list_id, come, gone)
-        UserList.objects.filter(pk=row.list_id).update(size=F("size") + more)
+        users = users_of(block.lines)
+        for start in range(0, len(users), PACKED):
+            packing.pack_profiles(users[start : start + PACKED])
+        row.packed, row.packed_block = row.packed + block.users, block.pk
+        row.save(update_fields=["packed", "packed_block"])
+    return 0
+
+
+def _next(row: ListVersion, after: int) -> ListBlock | None:
+    return row.blocks.filter(pk__gt=after).order_by("pk").first()
+
+
+# The lines of one block as columns; see `cohorts.list_blocks`.
+_LINES: Final = """
+WITH line AS (
+    SELECT string_to_table(lines, E'\\n') AS line FROM cohorts_listblock WHERE id = %(block)s
+), move AS (
+    SELECT split_part(line, E'\\t', 1) AS user_id,
+           coalesce(nullif(split_part(line, E'\\t', 2), ''), %(state)s) AS state,
+           coalesce(nullif(split_part(line, E'\\t', 3), '')::timestamptz, %(at)s) AS at,
+           nullif(split_part(line, E'\\t', 4), '') AS was,
+           nullif(split_part(line, E'\\t', 5), '')::timestamptz AS was_since
+    FROM line
+)
+"""
+_COME: Final = f"""{_LINES}
+INSERT INTO cohorts_userlistmember (user_id, list_id, state, since)
+SELECT user_id, %(list)s, state, at FROM move ON CONFLICT DO NOTHING
+"""
+_COME_BACK: Final = f"""{_LINES}
+INSERT INTO cohorts_userlistmember (user_id, list_id, state, since)
+SELECT user_id, %(list)s, was, was_since FROM move ON CONFLICT DO NOTHING
+"""
+_GO: Final = f"""{_LINES}
+DELETE FROM cohorts_userlistmember AS m USING move
+WHERE m.list_id = %(list)s AND m.user_id = move.user_id
+"""
+_CHANGE: Final = f"""{_LINES}
+UPDATE cohorts_userlistmember AS m SET state = move.state, since = move.at FROM move
+WHERE m.list_id = %(list)s AND m.user_id = move.user_id
+"""
+_CHANGE_BACK: Final = f"""{_LINES}
+UPDATE cohorts_userlistmember AS m SET state = move.was, since = move.was_since FROM move
+WHERE m.list_id = %(list)s AND m.user_id = move.user_id
+"""
+_STATEMENTS: Final = {
+    (ListBlock.Kind.ADDED, State.APPLYING): (_COME, 1),
+    (ListBlock.Kind.REMOVED, State.APPLYING): (_GO, -1),
+    (ListBlock.Kind.CHANGED, State.APPLYING): (_CHANGE, 0),
+    (ListBlock.Kind.ADDED, State.REVERTING): (_GO, -1),
+    (ListBlock.Kind.REMOVED, State.REVERTING): (_COME_BACK, 1),
+    (ListBlock.Kind.CHANGED, State.REVERTING): (_CHANGE_BACK, 0),
+}
+"""Statement, and by how much each of its rows makes the list longer."""
+
+
+def _move_rows(row: ListVersion, block: ListBlock) -> int:
+    """Move the users of a block; by how many the list has grown."""
+    statement, sign = _STATEMENTS[ListBlock.Kind(block.kind), State(row.state)]
+    with connection.cursor() as cursor:
         cursor.execute(
-            f"WITH source AS (SELECT unnest(%s::text[]) AS user_id),"  # noqa: S608 - no input
-            f" marked AS ({MARK.format(source='source')}) SELECT count(*) FROM marked",
-            [[user_id for user_id, _ in changes]],
+            statement,
+            {
+                "block": block.pk,
+                "list": row.list_id,
+                "state": row.member_state,
+                "at": row.applied_at,
+            },
         )
-        row.done_to, row.done = changes[-1][0], row.done + len(changes)
-        row.save(update_fields=["done_to", "done"])
-    return len(changes)
-
-
-def _write(cursor: Any, number: int, come: list[str], gone: list[str]) -> int:
-    """Put in and take out; by how many the list has grown."""
-    cursor.execute(
-        "INSERT INTO cohorts_userlistmember (user_id, list_id)"
-        " SELECT user_id, %s FROM unnest(%s::text[]) AS t (user_id) ON CONFLICT DO NOTHING",
-        [number, come],
-    )
-    more = int(cursor.rowcount)
-    cursor.execute(
-        "DELETE FROM cohorts_userlistmember WHERE list_id = %s AND user_id = ANY(%s)",
-        [number, gone],
-    )
-    return more - int(cursor.rowcount)
+        return sign * int(cursor.rowcount)
 
 
 def _finish(row: ListVersion) -> None:
     UserList.objects.filter(pk=row.list_id).update(
         version=F("version") + 1, updated_at=timezone.now()
     )
+    version = UserList.objects.get(pk=row.list_id).version
     if row.state == State.APPLYING:
         row.state = State.APPLIED
-        row.applied_as = UserList.objects.get(pk=row.list_id).version
+        row.applied_as = version
     else:
         # The list is as before: the version applied before this one can be reverted next.
-        version = UserList.objects.get(pk=row.list_id).version
         ListVersion.objects.filter(
             list=row.list_id, state=State.APPLIED, applied_as=row.base
         ).update(applied_as=version)
@@ -235,13 +265,17 @@ def _finish(row: ListVersion) -> None:
     row.save(update_fields=["state", "applied_as", "finished_at"])
 
 
-def _begin(version: ListVersion, found: UserList, was: State, then: State) -> ListVersion:
+def _begin(
+    version: ListVersion, found: UserList, was: State, then: State, **moments: datetime.datetime
+) -> ListVersion:
     if ListVersion.objects.filter(list=found, state__in=BUSY).exists():
         raise StateError(f"another version of {found.key} is under way: wait until it is done")
     rows = ListVersion.objects.filter(pk=version.pk, state=was)
     try:
         with transaction.atomic():
-            moved = rows.update(state=then, done=0, done_to="")
+            moved = rows.update(
+                state=then, done=0, done_block=0, packed=0, packed_block=0, **moments
+            )
     except IntegrityError:
         moved = 0
     if not moved:
@@ -254,58 +288,13 @@ def _locked_list(version: ListVersion) -> UserList:
     return UserList.objects.select_for_update().get(pk=version.list_id)
 
 
-def _copy(cursor: Any, users: Iterator[str]) -> None:
-    with cursor.copy("COPY listed (user_id) FROM STDIN") as copy:
-        while piece := list(islice(users, COPIED)):
-            # Ids hold no control characters, so the backslash alone needs care.
-            copy.write("\n".join(piece).replace("\\", "\\\\") + "\n")
-
-
-def _compare(cursor: Any, version: ListVersion, rows: int) -> None:
-    """Keep the differences and count them."""
-    cursor.execute("SET LOCAL work_mem = '64MB'")  # enough to sort millions; the rest spills
-    cursor.execute("CREATE TEMP TABLE wanted ON COMMIT DROP AS SELECT DISTINCT user_id FROM listed")
-    version.users = int(cursor.rowcount)
-    cursor.execute("ANALYZE wanted")
-    keys = {"version": version.pk, "list": version.list_id}
-    held = "(SELECT user_id FROM cohorts_userlistmember WHERE list_id = %(list)s)"
-    into = "INSERT INTO cohorts_listchange (version_id, user_id, added)"
-    added = removed = 0
-    if version.mode != ListVersion.Mode.REMOVE:
-        cursor.execute(
-            f"{into} SELECT %(version)s, user_id, true FROM wanted"  # noqa: S608 - no input
-            f" WHERE NOT EXISTS (SELECT FROM {held} AS m WHERE m.user_id = wanted.user_id)",
-            keys,
-        )
-        added = int(cursor.rowcount)
-        version.unchanged = version.users - added
-    if version.mode == ListVersion.Mode.REPLACE:
-        cursor.execute(
-            f"{into} SELECT %(version)s, user_id, false FROM {held} AS m"  # noqa: S608
-            " WHERE NOT EXISTS (SELECT FROM wanted WHERE wanted.user_id = m.user_id)",
-            keys,
-        )
-        removed = int(cursor.rowcount)
-    if version.mode == ListVersion.Mode.REMOVE:
-        cursor.execute(
-            f"{into} SELECT %(version)s, user_id, false FROM wanted"  # noqa: S608
-            f" JOIN {held} AS m USING (user_id)",
-            keys,
-        )
-        removed = int(cursor.rowcount)
-        version.unchanged = version.users - removed
-    version.added, version.removed, version.duplicates = added, removed, rows - version.users
-    version.save()
-
-
-def _sha256(file: IO[bytes]) -> str:
-    digest = hashlib.sha256()
-    while piece := file.read(1 << 20):
-        digest.update(piece)
-    file.seek(0)
-    return digest.hexdigest()
-
-
 def progress(version: ListVersion) -> tuple[int, int]:
-    """Users done and users in all."""
-    return version.done, version.added + version.removed
+    """Steps done and steps in all: bytes read of a comparison; else users moved, then packed."""
+    if version.state == State.COMPARING:
+        return version.bytes_read, version.size_bytes
+    return version.done + version.packed, 2 * differing(version)
+
+
+def differing(version: ListVersion) -> int:
+    """Users whom the version adds, removes or moves to another state."""
+    return version.added + version.removed + version.changed

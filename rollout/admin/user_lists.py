@@ -18,11 +18,12 @@ from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminSelectWidget
 
+from cohorts import downloads
 from cohorts.admin.base import ReadOnlyAdmin, badge
-from cohorts.models import ListVersion, UserList
-from cohorts.services import list_versions
+from cohorts.models import MEMBER_STATES, ListState, ListVersion, UserList
+from cohorts.services import list_uploads, list_versions
 from cohorts.wording import label_of
-from huidu.errors import HuiduError
+from huidu.errors import HuiduError, InputError
 from rollout.admin import board, faults
 from rollout.admin.acts import Act, ActsMixin
 from rollout.admin.base import ServiceAdmin, ServiceForm, actor
@@ -31,10 +32,12 @@ from rollout.services.audit import Actor
 
 State = ListVersion.State
 STATE_KIND = {
+    State.COMPARING: "warn",
     State.READY: "info",
     State.APPLYING: "warn",
     State.APPLIED: "good",
     State.REVERTING: "warn",
+    State.FAILED: "bad",
 }
 
 
@@ -50,7 +53,10 @@ class UploadForm(forms.Form):
     file = forms.FileField(
         label=_("File"),
         widget=UnfoldAdminFileFieldWidget,
-        help_text=_("CSV or .gz: one user id a line, or a column named user_id."),
+        help_text=_(
+            "CSV or .gz: one user id a line, or a column named user_id; columns named state and at "
+            "may follow. Up to 1 GB; a long file is compared in the background."
+        ),
     )
     mode = forms.ChoiceField(
         label=_("What the file means"),
@@ -62,12 +68,23 @@ class UploadForm(forms.Form):
         choices=[("utf-8", "UTF-8"), ("gb18030", "GBK / GB18030")],
         widget=UnfoldAdminSelectWidget,
     )
+    member_state = forms.ChoiceField(
+        label=_("Users without a state are"),
+        choices=[(each.value, each.label) for each in MEMBER_STATES],
+        initial=ListState.ACCEPTED.value,
+        required=False,
+        widget=UnfoldAdminSelectWidget,
+        help_text=_(
+            "Invited and accepted users are on the list; expired and removed ones are not."
+        ),
+    )
 
 
 def _touched(row: ListVersion) -> str:
     return gettext(
-        "%(added)s users are added, %(removed)s are removed, %(unchanged)s stay as they are."
-    ) % {name: f"{getattr(row, name):,}" for name in ("added", "removed", "unchanged")}
+        "%(added)s users are added, %(removed)s are removed, %(changed)s change their state, "
+        "%(unchanged)s stay as they are."
+    ) % {name: f"{getattr(row, name):,}" for name in ("added", "removed", "changed", "unchanged")}
 
 
 def _flags(row: ListVersion) -> str:
@@ -104,6 +121,22 @@ ACTS = (
         fits=lambda row: row.state == State.READY,
     ),
     Act(
+        name="cancel",
+        title=_("Cancel"),
+        icon="cancel",
+        kind="danger",
+        does=lambda row: (
+            gettext("Stops the comparison. The list stays as it is.")
+            if row.state == State.COMPARING
+            else gettext("What was applied so far is undone; the list becomes what it was before.")
+        ),
+        touched=lambda row: (
+            gettext("%s users change.") % f"{row.done:,}" if row.state == State.APPLYING else ""
+        ),
+        run=lambda row, by, values: list_edits.cancel(row, by=by, reason=values["reason"]),
+        fits=lambda row: row.state in (State.COMPARING, State.APPLYING),
+    ),
+    Act(
         name="revert",
         title=_("Revert"),
         icon="undo",
@@ -112,11 +145,14 @@ ACTS = (
             gettext("Those who were added go, those who were removed come back.")
             + f" {_flags(row)}"
         ),
-        touched=lambda row: gettext("%s users change.") % f"{row.added + row.removed:,}",
+        touched=lambda row: gettext("%s users change.") % f"{list_versions.differing(row):,}",
         run=_step("list.revert"),
         fits=lambda row: row.state == State.APPLIED and row.applied_as == row.list.version,
     ),
 )
+
+
+FIELDS = (("key", "kind"), ("label_zh", "label_en"), "description", "invitation_lifetime")
 
 
 @admin.register(UserList)
@@ -128,7 +164,19 @@ class UserListAdmin(ServiceAdmin):
     list_display = ("named", "key", "kind", "size", "version", "updated_at")
     list_filter = ("kind",)
     search_fields = ("key", "label_zh", "label_en", "description")
-    fieldsets = ((None, {"fields": (("key", "kind"), ("label_zh", "label_en"), "description")}),)
+    fieldsets = (
+        (
+            None,
+            {
+                "fields": (
+                    ("key", "kind"),
+                    ("label_zh", "label_en"),
+                    "description",
+                    "invitation_lifetime",
+                )
+            },
+        ),
+    )
 
     @display(description=_("user list"), ordering="key")
     def named(self, row: UserList) -> str:
@@ -160,13 +208,15 @@ class UserListAdmin(ServiceAdmin):
         if request.method == "POST" and form.is_valid():
             sent = form.cleaned_data
             try:
-                version = list_versions.upload(
+                version = list_uploads.submit(
                     row.pk,
                     sent["file"].file,
+                    sent["file"].size,
                     file_name=sent["file"].name,
                     by=actor(request).name,
                     mode=sent["mode"],
                     encoding=sent["encoding"],
+                    member_state=sent["member_state"] or ListState.ACCEPTED.value,
                 )
                 url = reverse("admin:cohorts_listversion_change", args=(version.pk,))
                 return HttpResponseRedirect(url)
@@ -228,6 +278,20 @@ class ListVersionAdmin(ActsMixin, ReadOnlyAdmin):
     def state_badge(self, row: ListVersion) -> SafeString:
         return state_badge(row)
 
+    def get_urls(self) -> list[URLPattern]:
+        view = self.admin_site.admin_view(self.rejects_view)
+        ours = path("<path:object_id>/invalid/", view, name="cohorts_listversion_rejects")
+        return [ours, *super().get_urls()]
+
+    def rejects_view(self, request: HttpRequest, object_id: str) -> HttpResponse:
+        """All invalid lines as CSV."""
+        row = self.get_object(request, unquote(object_id))
+        if row is None:
+            raise Http404
+        if not self.has_view_permission(request, row):
+            raise PermissionDenied
+        return downloads.rejects(row)
+
     def change_view(
         self,
         request: HttpRequest,
@@ -245,9 +309,11 @@ class ListVersionAdmin(ActsMixin, ReadOnlyAdmin):
                 acts=self.fitting(request, row),
                 status_badge=state_badge(row),
                 sample=list_versions.sample(row),
-                busy=row.state in list_versions.BUSY,
-                done=done,
-                of=of,
+                busy=row.state in list_versions.UNDER_WAY,
+                comparing=row.state == State.COMPARING,
+                percent=min(100, round(100 * done / of)) if of else 0,
+                differing=list_versions.differing(row),
+                problem=faults.in_words(InputError(row.problem)) if row.problem else "",
                 used=_flags(row),
             )
         return cast(HttpResponse, super().change_view(request, object_id, form_url, context))

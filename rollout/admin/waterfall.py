@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.template.response import TemplateResponse
 from django.utils.translation import get_language, gettext
 
+from cohorts import downloads
 from cohorts.admin.fields import shown_percent
 from cohorts.regions import name_of
 from huidu.errors import HuiduError
@@ -81,7 +81,4 @@ def _shares(
 
 
 def _file(found: waterfall.Waterfall) -> HttpResponse:
-    answer = HttpResponse(content_type="text/csv; charset=utf-8")
-    answer["Content-Disposition"] = 'attachment; filename="waterfall.csv"'
-    csv.writer(answer).writerows(waterfall.csv_rows(found))
-    return answer
+    return downloads.as_csv(waterfall.csv_rows(found), "waterfall.csv")

@@ -7,14 +7,16 @@ from typing import IO, Any, ClassVar, Final
 
 from django.http import Http404
 from django.http.request import RawPostDataException, UnreadablePostError
+from django.http.response import HttpResponseBase
 from drf_spectacular.utils import OpenApiParameter, extend_schema
 from rest_framework import serializers, status
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from cohorts.models import ListVersion
-from cohorts.services import list_versions
+from cohorts import downloads
+from cohorts.models import MEMBER_STATES, ListState, ListVersion
+from cohorts.services import list_uploads, list_versions
 from cohorts.services.list_files import ENCODINGS
 from huidu.errors import InputError
 from rollout.api import flags
@@ -37,15 +39,21 @@ class ListVersionSerializer(serializers.ModelSerializer[ListVersion]):
         fields: ClassVar = [
             "id",
             "mode",
+            "encoding",
+            "member_state",
             "state",
+            "problem",
             "file_name",
             "sha256",
+            "size_bytes",
+            "bytes_read",
             "uploaded_by",
             "uploaded_at",
             "base",
             "users",
             "added",
             "removed",
+            "changed",
             "unchanged",
             "duplicates",
             "empty",
@@ -53,7 +61,10 @@ class ListVersionSerializer(serializers.ModelSerializer[ListVersion]):
             "faults",
             "sample",
             "done",
+            "packed",
             "applied_as",
+            "applied_at",
+            "reverted_at",
             "finished_at",
         ]
 
@@ -79,28 +90,37 @@ class UserListViewSet(flags.UserListViewSet):
         parameters=[
             OpenApiParameter("mode", enum=ListVersion.Mode.values),
             OpenApiParameter("encoding", enum=list(ENCODINGS)),
+            OpenApiParameter("member_state", enum=[each.value for each in MEMBER_STATES]),
             OpenApiParameter("file_name", str),
         ],
-        responses={201: ListVersionSerializer},
+        responses={201: ListVersionSerializer, 202: ListVersionSerializer},
     )
     @action(detail=True, methods=["get", "post"], filter_backends=[], pagination_class=None)
     def versions(self, request: Request, key: str) -> Response:
-        """The last 50 uploads; or upload one: the body is the CSV, gzipped or not."""
+        """The last 50 uploads; or upload one: the body is the CSV, gzipped or not.
+
+        A short file is compared at once (201). A long one is compared by a worker (202): ask for
+        the version until its state is no longer `comparing`.
+        """
         row = self.get_object()
         if request.method != "POST":
             return Response(ListVersionSerializer(row.versions.all()[:50], many=True).data)
         asked = request.query_params
         with TemporaryFile() as file:
-            _receive(request, file)
-            version = list_versions.upload(
+            size = _receive(request, file)
+            version = list_uploads.submit(
                 row.pk,
                 file,
+                size,
                 file_name=asked.get("file_name", "upload.csv"),
                 by=actor_of(request).name,
                 mode=asked.get("mode", ListVersion.Mode.REPLACE.value),
                 encoding=asked.get("encoding", ENCODINGS[0]),
+                member_state=asked.get("member_state", ListState.ACCEPTED.value),
             )
-        return Response(ListVersionSerializer(version).data, status=status.HTTP_201_CREATED)
+        waits = version.state == ListVersion.State.COMPARING
+        code = status.HTTP_202_ACCEPTED if waits else status.HTTP_201_CREATED
+        return Response(ListVersionSerializer(version).data, status=code)
 
     @extend_schema(responses=ListVersionSerializer)
     @action(detail=True, url_path=f"versions/{NUMBER}", filter_backends=[])
@@ -124,6 +144,27 @@ class UserListViewSet(flags.UserListViewSet):
         found.refresh_from_db()
         return Response(ListVersionSerializer(found).data)
 
+    @extend_schema(request=shapes.ReasonSerializer, responses=ListVersionSerializer)
+    @action(
+        detail=True,
+        methods=["post"],
+        url_path=f"versions/{NUMBER}/cancel",
+        url_name="version-cancel",
+        filter_backends=[],
+    )
+    def cancel(self, request: Request, key: str, version: str) -> Response:
+        """Stop a comparison, or turn back a version that is being applied."""
+        found = list_edits.cancel(
+            self._version(version), by=actor_of(request), reason=self.reason()
+        )
+        return Response(ListVersionSerializer(found).data)
+
+    @extend_schema(responses={(200, "text/csv"): str})
+    @action(detail=True, url_path=f"versions/{NUMBER}/rejects", filter_backends=[])
+    def rejects(self, request: Request, key: str, version: str) -> HttpResponseBase:
+        """The invalid lines of an upload as CSV: line and reason."""
+        return downloads.rejects(self._version(version))
+
     def _version(self, version: str) -> ListVersion:
         found: Any = self.get_object().versions.filter(pk=int(version)).first()
         if found is None:
@@ -131,8 +172,8 @@ class UserListViewSet(flags.UserListViewSet):
         return found  # type: ignore[no-any-return]
 
 
-def _receive(request: Request, file: IO[bytes]) -> None:
-    """The request's body onto the disk, a piece at a time."""
+def _receive(request: Request, file: IO[bytes]) -> int:
+    """The request's body onto the disk, a piece at a time; how many bytes."""
     left = MOST_BYTES
     try:
         while piece := request._request.read(PIECE):
@@ -142,4 +183,6 @@ def _receive(request: Request, file: IO[bytes]) -> None:
             file.write(piece)
     except (UnreadablePostError, RawPostDataException) as error:
         raise InputError(f"expected a whole request body: {error}") from None
+    size = file.tell()
     file.seek(0)
+    return size

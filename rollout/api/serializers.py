@@ -161,6 +161,7 @@ class UserListSerializer(Row):
             "label_zh",
             "label_en",
             "description",
+            "invitation_lifetime",
             "version",
             "size",
             "updated_at",

@@ -16,7 +16,9 @@ from rollout.services import audit
 from rollout.services.audit import Actor
 from rollout.services.changing import needs_second_person, only, require_second_person, save
 
-EDITABLE: Final = frozenset({"key", "kind", "label_zh", "label_en", "description"})
+EDITABLE: Final = frozenset(
+    {"key", "kind", "label_zh", "label_en", "description", "invitation_lifetime"}
+)
 AT_ONCE_SECONDS: Final = 2.0
 """How long a request applies by itself; the tick does the rest."""
 
@@ -95,6 +97,18 @@ def discard(version: ListVersion, *, by: Actor, reason: str) -> None:
         _record(version, "discarded", by, reason)
 
 
+def cancel(version: ListVersion, *, by: Actor, reason: str) -> ListVersion:
+    """Stop a comparison, or turn back a version that is being applied.
+
+    Raises:
+        StateError: neither is under way.
+    """
+    with transaction.atomic():
+        found = list_versions.cancel(version)
+        _record(found, "cancelled", by, reason)
+    return found
+
+
 def _begin(
     version: ListVersion, step: str, by: Actor, reason: str, approved_by: Actor | None
 ) -> ListVersion:
@@ -115,7 +129,7 @@ def _begin(
 
 def _record(version: ListVersion, step: str, by: Actor, reason: str) -> None:
     """Counts and the file's fingerprint, no user: the log is kept when a user is forgotten."""
-    names = ("mode", "sha256", "base", "users", "added", "removed", "unchanged", "invalid")
+    names = ("mode", "sha256", "base", "users", "added", "removed", "changed", "invalid")
     audit.record(
         by,
         f"list.version_{step}",

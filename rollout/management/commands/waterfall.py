@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import io
 import time
 from argparse import ArgumentParser
@@ -11,6 +10,7 @@ from typing import Any
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
 
+from cohorts import safe_csv
 from huidu.errors import HuiduError
 from rollout.services import waterfall
 
@@ -35,7 +35,7 @@ class Command(BaseCommand):
             raise CommandError(str(fault)) from fault
         if options["csv"]:
             text = io.StringIO()
-            csv.writer(text).writerows(waterfall.csv_rows(found))
+            safe_csv.write_rows(text, waterfall.csv_rows(found))
             self.stdout.write(text.getvalue(), ending="")
             return
         self.stdout.write(f"{found.users:>10,}  users, snapshot {found.sequence}")
