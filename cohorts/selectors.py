@@ -12,7 +12,7 @@ from django.conf import settings
 from django.db import connection
 from django.db.models import Sum
 
-from cohorts import mappers, records
+from cohorts import mappers, memberships, records
 from cohorts.columns import RISK_DAY
 from cohorts.models import (
     Admission,
@@ -20,7 +20,6 @@ from cohorts.models import (
     PaymentEvent,
     Place,
     ProfileHistory,
-    UserListMember,
 )
 from huidu import model
 from huidu.risk import risk_now
@@ -107,8 +106,7 @@ def profile_at(user_id: str, at: datetime.datetime) -> PastProfile | None:
 def held_user(user_id: str, at: datetime.datetime) -> model.User:
     """The user as the engine judges it at `at`, from PostgreSQL; a bare key when nothing is held.
 
-    Custom facts of attributes that are no longer registered are left out. List memberships are
-    those of today: lists keep no history.
+    Custom facts of attributes that are no longer registered are left out.
     """
     found = profile_at(user_id, at)
     registry = mappers.registry()
@@ -125,8 +123,7 @@ def held_user(user_id: str, at: datetime.datetime) -> model.User:
         model.place_slot(row.slot): model.place_of(row.partner)
         for row in Place.objects.filter(user_id=user_id, since__lte=at).exclude(released_at__lte=at)
     }
-    lists = UserListMember.objects.filter(user_id=user_id).values_list("list_id", flat=True)
-    return model.User(user_id, facts, admissions, frozenset(lists))
+    return model.User(user_id, facts, admissions, memberships.lists_at(user_id, at))
 
 
 def users_shown(slot: int) -> set[str]:

@@ -81,20 +81,19 @@ def _listed(cursor: Any, number: int, has_states: bool) -> bool:
 def _compare_once(cursor: Any, version: ListVersion, has_states: bool) -> bool:
     """Blocks and counts of one reading of the list; False when the list changed meanwhile."""
     base = UserList.objects.get(pk=version.list_id).version
-    with transaction.atomic():
-        _make_blocks(cursor, version, has_states)
-        found = UserList.objects.select_for_update().get(pk=version.list_id)
-        if found.version != base:
-            transaction.set_rollback(True)
-            return False
-        version.base = base
-        _count_kinds(cursor, version, found.size, has_states)
-        version.state, version.bytes_read = State.READY, version.size_bytes
-        fields = {name: getattr(version, name) for name in _COUNTED}
-        still = ListVersion.objects.filter(pk=version.pk, state=State.COMPARING)
-        if not still.update(**fields):
-            raise StateError("the comparison was cancelled")
-        ListPart.objects.filter(version=version).delete()
+    _make_blocks(cursor, version, has_states)
+    found = UserList.objects.select_for_update().get(pk=version.list_id)
+    if found.version != base:
+        ListBlock.objects.filter(version=version).delete()
+        return False
+    version.base = base
+    _count_kinds(cursor, version, found.size, has_states)
+    version.state, version.bytes_read = State.READY, version.size_bytes
+    fields = {name: getattr(version, name) for name in _COUNTED}
+    still = ListVersion.objects.filter(pk=version.pk, state=State.COMPARING)
+    if not still.update(**fields):
+        raise StateError("the comparison was cancelled")
+    ListPart.objects.filter(version=version).delete()
     return True
 
 

@@ -132,16 +132,13 @@ class ListFile:
 
         One id a line; of a file with states ``id <tab> state <tab> time``, backslashes escaped.
         """
-        layout = self.layout
-        plain = layout.width == 1
         left = self._rest()
+        take = self._mostly_plain if self.layout.width == 1 else self._taken_apart
         for piece in left:
-            if plain and (told := self._plain(piece)) is not None:
-                yield told
-            elif _QUOTE in piece:
+            if _QUOTE in piece:
                 yield from self._quoted(piece, left)
                 return
-            elif told := self._taken_apart(piece):
+            if told := take(piece):
                 yield told
 
     def _rest(self) -> Iterator[bytes]:
@@ -154,16 +151,24 @@ class ListFile:
             yield first
         yield from self._pieces
 
-    def _plain(self, piece: bytes) -> bytes | None:
-        """A piece of nothing but plain ids, as it is; None for another one."""
+    def _mostly_plain(self, piece: bytes) -> bytes:
+        """Runs of plain ids as they are, and what lies between line by line."""
         if not piece.endswith(b"\n"):
             piece += b"\n"
-        if _PLAIN.fullmatch(piece) is None:
-            return None
-        lines = piece.count(b"\n")
-        self.counts.rows += lines
-        self._count_lines(lines)
-        return piece.replace(b"\r", b"") if b"\r" in piece else piece
+        told, at = [], 0
+        while at < len(piece):
+            if (run := _PLAIN.match(piece, at)) is not None:
+                told.append(run[0].replace(b"\r", b"") if b"\r" in run[0] else run[0])
+                lines = run[0].count(b"\n")
+                self.counts.rows += lines
+                self._count_lines(lines)
+                at = run.end()
+            else:
+                end = piece.index(b"\n", at) + 1
+                if odd := self._taken_apart(piece[at:end]):
+                    told.append(odd)
+                at = end
+        return b"".join(told)
 
     def _taken_apart(self, piece: bytes) -> bytes:
         text = self._text(piece)
@@ -171,14 +176,12 @@ class ListFile:
         if not lines[-1]:
             lines.pop()
         delimiter, line = self.layout.delimiter, self.counts.lines
-        self._count_lines(len(lines))
-        one = self.layout.width == 1
         told = []
         for each in lines:
             line += 1
-            cells = [each] if one and delimiter not in each else each.split(delimiter)
-            if (found := self._member(cells, line)) is not None:
+            if (found := self._member(each.split(delimiter), line)) is not None:
                 told.append(found)
+        self._count_lines(len(lines))
         return "".join(told).encode()
 
     def _quoted(self, piece: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:

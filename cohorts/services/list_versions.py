@@ -126,7 +126,7 @@ def discard_old(now: datetime.datetime) -> int:
 def _drop_content(version: ListVersion) -> None:
     for model in (ListBlock, ListPart, ListRejects):
         rows = model._default_manager.filter(version=version)
-        rows._raw_delete(rows.db)  # type: ignore[attr-defined]  # nothing refers to them
+        rows._raw_delete(rows.db)  # nothing refers to them
 
 
 def carry_on(seconds: float = 20.0, *, version: ListVersion | None = None) -> int:

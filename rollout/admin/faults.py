@@ -53,12 +53,41 @@ PATTERNS: list[tuple[str, Any]] = [
         _("Cohorts refer to each other in a circle: %(circle)s."),
     ),
     (
-        r"^after line (?P<line>\d+): .*it looks like GBK",
-        _("After line %(line)s: this is not UTF-8 and looks like GBK. Choose GBK as the encoding."),
+        r"^line (?P<line>\d+): expected UTF-8, got other bytes; it looks like GBK",
+        _("Line %(line)s is not UTF-8 and looks like GBK. Choose GBK / GB18030 as the encoding."),
     ),
     (
-        r"^after line (?P<line>\d+): .*save the file as CSV UTF-8",
-        _("After line %(line)s: this is not UTF-8. Save the file as CSV UTF-8."),
+        r"^line (?P<line>\d+): expected GB18030, got other bytes; it looks like UTF-8",
+        _("Line %(line)s is not GB18030 and looks like UTF-8. Choose UTF-8 as the encoding."),
+    ),
+    (
+        r"^line (?P<line>\d+): expected \S+, got other bytes; save the file",
+        _("Line %(line)s is not text in this encoding. Save the file as CSV UTF-8."),
+    ),
+    (
+        r"^the file (?:looks like|begins with the mark of) UTF-8",
+        _("The file is UTF-8. Choose UTF-8 as the encoding."),
+    ),
+    (
+        r"^expected CSV text, got (?:a zip or Excel|an Excel)",
+        _("This is an Excel or zip file. Open it and save the sheet as CSV UTF-8."),
+    ),
+    (
+        r"^expected CSV text, got UTF-(?P<bits>\d+) text",
+        _("This is UTF-%(bits)s text, as Excel's “Unicode text”. Save the file as CSV UTF-8."),
+    ),
+    (
+        r"^expected CSV text, got a (?:7z|rar|bzip2|xz|zstd)|^expected CSV text, got an xz",
+        _("This is a packed file. Unpack it, or pack the CSV with gzip."),
+    ),
+    (r"^expected CSV text, got ", _("This is no text file. Export the table as CSV UTF-8.")),
+    (
+        r"^after line (?P<line>\d+): expected a whole \.gz file",
+        _("After line %(line)s the .gz file is damaged or cut off. Upload it again."),
+    ),
+    (
+        r"^after line (?P<line>\d+): expected lines of at most",
+        _("After line %(line)s: a line is longer than 100,000 characters, so this is no list."),
     ),
     (
         r"^expected at least one user id, got ",

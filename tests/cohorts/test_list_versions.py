@@ -5,10 +5,13 @@ from __future__ import annotations
 import gzip
 import io
 from collections.abc import Callable
+from datetime import timedelta
 
 import pytest
-from django.db import transaction
+import redis
+from django.db import connection, transaction
 
+from cohorts import memberships
 from cohorts.models import DirtyProfile, ListBlock, ListVersion, UserList, UserListMember
 from cohorts.services import list_compare, list_uploads, list_versions, lists, packing
 from cohorts.services.list_files import Counts, ListFile
@@ -218,3 +221,137 @@ def test_members_reach_packed_profiles(packed: Callable[[str], User | None]) -> 
         found = packed(user)
         assert found is not None
         assert found.lists == {number}
+
+
+def receive(number: int, content: bytes, **options: str) -> ListVersion:
+    file = io.BytesIO(content)
+    return list_uploads.receive(number, file, file_name="vip.csv", by="wang", **options)
+
+
+def test_a_long_file_waits_for_a_worker_and_is_compared_then(number: int) -> None:
+    version = receive(number, gzip.compress(b"user_id\nu2\nu3\nu4\nbad,line\n"))
+    assert (version.state, version.users) == (State.COMPARING, 0)
+    assert list_uploads.compare_waiting() == 1
+    version.refresh_from_db()
+    assert version.state == State.READY
+    assert counts(version) == (3, 1, 1, 2, 0)
+    assert version.invalid == 1
+    assert [row.lines for row in version.rejects.all()] == ['5,"expected 1 cells, got 2"\r\n']
+    assert not version.parts.exists()
+    apply(version)
+    assert members(number) == {"u2", "u3", "u4"}
+
+
+def test_a_file_that_cannot_be_read_says_so_on_its_version(number: int) -> None:
+    version = receive(number, "u1\n张三\n".encode("gb18030"))
+    list_uploads.compare_waiting()
+    version.refresh_from_db()
+    assert version.state == State.FAILED
+    assert version.problem.startswith("encoding: line 2: expected UTF-8, got other bytes; it looks")
+
+
+def test_a_comparison_that_was_killed_begins_anew(number: int) -> None:
+    version = receive(number, b"u4\nu5\n")
+    with connection.cursor() as cursor:  # what a killed worker leaves
+        cursor.execute(
+            f"CREATE UNLOGGED TABLE cohorts_listing_{version.pk}"
+            " (user_id text, state text, at timestamptz)"
+        )
+        cursor.execute(f"INSERT INTO cohorts_listing_{version.pk} VALUES ('half')")
+    assert list_uploads.compare_waiting() == 1
+    version.refresh_from_db()
+    assert (version.state, version.users) == (State.READY, 2)
+
+
+def test_a_cancelled_comparison_keeps_nothing(number: int) -> None:
+    version = receive(number, b"u4\n")
+    assert list_versions.cancel(version).state == State.DISCARDED
+    assert list_uploads.compare_waiting() == 0
+    assert not version.parts.exists()
+    with pytest.raises(StateError):
+        list_versions.cancel(version)
+
+
+def test_a_cancelled_application_is_turned_back(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(list_compare, "USERS", 2)
+    version = upload(number, "u1\nu4\nu5\nu6\nu7\n")
+    list_versions.begin_apply(version)
+    assert list_versions.carry_on(seconds=0) == 2
+    assert members(number) > {"u1", "u2", "u3"}
+    list_versions.cancel(version)
+    list_versions.carry_on()
+    version.refresh_from_db()
+    assert version.state == State.REVERTED
+    assert members(number) == {"u1", "u2", "u3"}
+    assert UserList.objects.get(pk=number).size == 3
+
+
+def test_a_list_that_changes_while_it_is_compared_is_compared_again(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = list_compare._make_blocks
+
+    def slow(*given: object) -> None:
+        real(*given)
+        monkeypatch.setattr(list_compare, "_make_blocks", real)
+        lists.add_members(number, ["u4"])
+
+    monkeypatch.setattr(list_compare, "_make_blocks", slow)
+    version = upload(number, "u1\nu4\n")
+    assert counts(version) == (2, 0, 2, 2, 0)
+    assert version.base == UserList.objects.get(pk=number).version
+    apply(version)
+    assert members(number) == {"u1", "u4"}
+
+
+def test_comparisons_that_nobody_applies_are_dropped(number: int) -> None:
+    version = upload(number, "u8\n")
+    assert list_versions.discard_old(version.uploaded_at) == 0
+    later = version.uploaded_at + timedelta(days=list_versions.UNAPPLIED_DAYS, seconds=1)
+    assert list_versions.discard_old(later) == 1
+    version.refresh_from_db()
+    assert version.state == State.DISCARDED
+    assert not ListBlock.objects.exists()
+
+
+def test_what_ended_comparisons_left_behind_is_dropped(number: int) -> None:
+    version = upload(number, "u8\n")
+    with connection.cursor() as cursor:
+        cursor.execute(f"CREATE UNLOGGED TABLE cohorts_listing_{version.pk} (user_id text)")
+    assert list_uploads.drop_leftovers() == 1
+    assert list_uploads.drop_leftovers() == 0
+
+
+def test_rows_move_and_profiles_wait_while_redis_is_away(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def away(*_: object) -> int:
+        raise redis.ConnectionError("away")
+
+    version = upload(number, "u4\n", mode="add")
+    with monkeypatch.context() as patch:
+        patch.setattr(packing, "pack_profiles", away)
+        apply(version)
+    assert version.state == State.APPLYING
+    assert (version.done, version.packed) == (1, 0)
+    list_versions.carry_on()
+    version.refresh_from_db()
+    assert (version.state, version.packed) == (State.APPLIED, 1)
+
+
+def test_who_was_on_a_list_when_is_kept(number: int) -> None:
+    version = upload(number, "u1\nu4\n")
+    apply(version)
+    assert version.applied_at is not None
+    before = version.applied_at - timedelta(microseconds=1)
+    assert memberships.lists_at("u4", before) == frozenset()
+    assert memberships.lists_at("u4", version.applied_at) == {number}
+    assert memberships.lists_at("u2", version.applied_at) == frozenset()
+    revert(version)
+    told = [(each.state, each.by) for each in memberships.history("u4", number)]
+    assert told == [("accepted", "vip.csv"), ("removed", "vip.csv")]
+    assert version.reverted_at is not None
+    assert memberships.lists_at("u2", version.reverted_at) == {number}
+    assert memberships.history("u9", number) == []
