@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('cohorts', '0004_list_versions'),
+        ('cohorts', '0005_places'),
     ]
 
     operations = [

@@ -6,7 +6,7 @@ from django.db import migrations
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('cohorts', '0006_changes_to_blocks'),
+        ('cohorts', '0007_changes_to_blocks'),
     ]
 
     operations = [

@@ -6,7 +6,7 @@ from django.db import migrations
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('cohorts', '0005_list_blocks'),
+        ('cohorts', '0006_list_blocks'),
     ]
 
     operations = [
