@@ -21,7 +21,11 @@ _MAGIC: Final = (
     (b"SQLite format 3\0", "a SQLite database: export the table as CSV UTF-8"),
 )
 GZIP: Final = b"\x1f\x8b"
-_MOST_NULS: Final = 0.01
+
+_CONTROLS: Final = bytes(each for each in range(32) if each not in b"\t\n\r\x0b\x0c\x1b")
+_FEW_CONTROLS: Final = 16
+_MOST_CONTROLS: Final = 0.02
+"""Text has next to none; packed or compiled data about a tenth."""
 
 
 def looks_like(head: bytes) -> str | None:
@@ -37,8 +41,8 @@ def looks_like(head: bytes) -> str | None:
         return "UTF-32 text: save the file as CSV UTF-8"
     if head[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
         return "UTF-16 text (Excel calls it Unicode text): save the file as CSV UTF-8"
-    nuls = head.count(0)
-    if nuls > _MOST_NULS * len(head):
+    controls = len(head) - len(head.translate(None, _CONTROLS))
+    if controls >= _FEW_CONTROLS and controls > _MOST_CONTROLS * len(head):
         if _every_other_is_nul(head):
             return "UTF-16 text without its byte order mark: save the file as CSV UTF-8"
         return "a binary file: expected CSV text"

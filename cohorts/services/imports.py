@@ -16,12 +16,21 @@ from django.db.models import F
 from cohorts import mappers, safe_csv
 from cohorts.models import ImportJob
 from cohorts.services import cells, facts, files
+from cohorts.services.csv_rows import BROKEN, LINE
 from cohorts.services.ingest import ingest_payments, ingest_profiles
 from cohorts.services.items import IngestResult
 from huidu.errors import InputError, StateError
 
 PAYMENTS: Final = ImportJob.Kind.PAYMENTS.value
 PROFILES: Final = ImportJob.Kind.PROFILES.value
+
+MOST_REJECTED: Final = 200_000
+"""Rejected rows listed one by one; further ones are only counted."""
+
+MOST_SHOWN: Final = 1_000
+"""Characters of a rejected row that are listed."""
+
+_OURS: Final = (BROKEN, LINE)
 
 Progress = Callable[[int], object]
 
@@ -129,7 +138,7 @@ def _import_batch(
 ) -> None:
     with transaction.atomic():
         result = _ingest(plan, rows, columns, now)
-        _list_rejected(rejected, job.offset, rows, result)
+        _list_rejected(rejected, job, rows, result)
         counts = {
             "accepted": result.accepted,
             "duplicates": result.duplicates,
@@ -152,7 +161,7 @@ def _ingest(
     columns: Mapping[str, str],
     now: datetime.datetime,
 ) -> IngestResult:
-    named = [{"row": row[""]} if "" in row else files.renamed(row, columns) for row in rows]
+    named = [{"row": row[BROKEN]} if BROKEN in row else files.renamed(row, columns) for row in rows]
     if plan.kind == PAYMENTS:
         zone = ZoneInfo(plan.zone) if plan.zone else None
         return ingest_payments([cells.payment(row, zone) for row in named], now, pack=False)
@@ -161,24 +170,25 @@ def _ingest(
 
 
 def _list_rejected(
-    path: Path, offset: int, rows: Sequence[Mapping[str, Any]], result: IngestResult
+    path: Path, job: ImportJob, rows: Sequence[Mapping[str, Any]], result: IngestResult
 ) -> None:
-    """Before the commit: a line listed twice after a kill is dropped, a lost one would be lost."""
-    if not result.rejected:
+    """Before the commit: a row listed twice after a kill is dropped, a lost one would be lost."""
+    room = MOST_REJECTED - job.rejected
+    if not result.rejected or room <= 0:
         return
     path.parent.mkdir(parents=True, exist_ok=True)
     new = not path.exists()
     with path.open("a", newline="", encoding="utf-8") as file:
         if new:
-            safe_csv.write_rows(file, [("line", "code", "reason", "row")])
-        for each in result.rejected:
+            safe_csv.write_rows(file, [("row", "line", "code", "reason", "cells")])
+        for each in result.rejected[:room]:
             row = rows[each.index]
-            detail = str(row[""]) if "" in row else each.detail
-            code = "row.broken" if "" in row else each.code
-            shown = "; ".join(f"{name}={cell}" for name, cell in row.items() if name)
-            # Line 1 holds the column names.
-            line = offset + each.index + 2
-            safe_csv.write_rows(file, [(line, code, detail, _printable(shown))])
+            number = job.offset + each.index + 1
+            detail = str(row[BROKEN]) if BROKEN in row else each.detail
+            code = "row.broken" if BROKEN in row else each.code
+            shown = "; ".join(f"{name}={cell}" for name, cell in row.items() if name not in _OURS)
+            told = (number, row.get(LINE, ""), code, detail, _printable(shown[:MOST_SHOWN]))
+            safe_csv.write_rows(file, [told])
 
 
 def _printable(text: str) -> str:
@@ -189,11 +199,15 @@ def _forget_after(path: Path, offset: int) -> None:
     """Drop lines of rows that will be read again."""
     if not path.exists():
         return
-    with path.open(newline="", encoding="utf-8") as file:
-        lines = list(csv.reader(file))
-    kept = [line for line in lines[1:] if int(line[0]) < offset + 2]
-    with path.open("w", newline="", encoding="utf-8") as file:
-        safe_csv.write_rows(file, [*lines[:1], *kept])
+    kept = path.with_suffix(".kept")
+    with (
+        path.open(newline="", encoding="utf-8") as old,
+        kept.open("w", newline="", encoding="utf-8") as new,
+    ):
+        lines = csv.reader(old)
+        safe_csv.write_rows(new, [next(lines, [])])
+        safe_csv.write_rows(new, (line for line in lines if int(line[0]) <= offset))
+    kept.replace(path)
 
 
 def _finish(job: ImportJob, state: str, now: datetime.datetime, report: str) -> None:

@@ -351,14 +351,19 @@ def _pieces(file: IO[bytes], counts: Counts) -> Iterator[bytes]:
                 yield whole
                 continue
         if len(held) > MOST_LINE or end:
-            line = counts.lines + 1
-            raise InputError(
-                f"after line {line - 1}: expected lines of at most {MOST_LINE:,} bytes, got a "
-                "longer one",
-                path="file",
-            )
+            raise _too_long(counts)
+    if len(held) > MOST_LINE:
+        raise _too_long(counts)
     if held:
         yield held
+
+
+def _too_long(counts: Counts) -> InputError:
+    return InputError(
+        f"after line {counts.lines}: expected lines of at most {MOST_LINE:,} bytes, got a longer "
+        "one",
+        path="file",
+    )
 
 
 def _longest(piece: bytes) -> int:

@@ -177,7 +177,17 @@ def test_gzip_and_parquet_are_told_by_content(run, tmp_path):
     [
         pytest.param("编号,用户\n1,张三\n".encode("gb18030"), "looks like GBK", id="GBK"),
         pytest.param("event_id,user_id\n".encode("utf-16"), "UTF-16", id="UTF-16"),
+        pytest.param(
+            ("a,b\n" * 9).encode("utf-16-le"), "without its byte order mark", id="bare UTF-16"
+        ),
         pytest.param(b"PK\x03\x04....", "Excel", id="Excel"),
+        pytest.param(bytes(range(256)) * 9, "binary", id="binary"),
+        pytest.param(
+            b"event_id,user_id,paid_at\n" + b"x" * 1_200_000, "line 2: expected", id="long"
+        ),
+        pytest.param(
+            HEAD.encode() + b'e1,"u' + b"x" * 200_000 + b'",,\n', "line 2: field", id="cell"
+        ),
         pytest.param(b"", "column names", id="empty"),
         pytest.param(b"a,a\n", "twice: a", id="two columns of one name"),
         pytest.param(b"a,b\n1,2\n", "--map NAME=event_id", id="other columns"),
@@ -230,3 +240,37 @@ def test_profiles_are_typed_by_the_registry(run, home, tmp_path):
     assert (row.assets_cny, row.attributes) == (Decimal("1500.50"), {"tags": ["beta", "灰度"]})
     assert Profile.objects.get(pk="u2").staff is True
     assert Profile.objects.get(pk="u2").region is None
+
+
+def test_the_line_in_another_encoding_is_named(run, tmp_path):
+    file = tmp_path / "late.csv"
+    rows = "".join(f"e{i},u{i},2026-05-20T10:00:00Z,1\n" for i in range(20))
+    file.write_bytes(HEAD.encode() + rows.encode() + "e99,张三,,\n".encode("gbk"))
+    with pytest.raises(CommandError, match=r"line 22: expected utf-8.*pass --encoding gb18030"):
+        run("import_payments", file)
+    file.write_text(HEAD + "e1,张三,2026-05-20T10:00:00Z,1\n", encoding="utf-8")
+    with pytest.raises(CommandError, match="line 2: it looks like UTF-8, not gb18030"):
+        run("import_payments", file, "--encoding", "gb18030")
+    assert PaymentEvent.objects.count() == 0
+
+
+def test_odd_cells_are_rejected_by_their_own_lines(run, home, tmp_path):
+    file = tmp_path / "odd.csv"
+    at = "2026-05-20T10:00:00Z"
+    file.write_text(
+        HEAD + f'\n"e\n1",u1,{at},1\ne2,"u\0 2",{at},1\n\n=cmd(),u3,{at},-1\ne4,u4,{at},1\n'
+    )
+    assert "1 accepted, 0 duplicates, 3 rejected" in run("import_payments", file)
+    report = next((home / "imports").glob("*-rejected.csv"))
+    rows = list(csv.DictReader(report.open()))
+    assert [(row["row"], row["line"]) for row in rows] == [("1", "3"), ("2", "5"), ("3", "7")]
+    assert rows[2]["cells"].startswith("event_id==cmd()")
+
+
+def test_the_list_of_rejected_rows_is_bounded(run, home, tmp_path, monkeypatch):
+    monkeypatch.setattr(imports, "MOST_REJECTED", 3)
+    file = tmp_path / "bad.csv"
+    file.write_text(HEAD + "e1,,,\n" * 10)
+    assert "10 rejected" in run("import_payments", file)
+    report = next((home / "imports").glob("*-rejected.csv"))
+    assert len(report.read_text().splitlines()) == 4

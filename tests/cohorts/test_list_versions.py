@@ -14,7 +14,7 @@ from django.db import connection, transaction
 from cohorts import memberships
 from cohorts.models import DirtyProfile, ListBlock, ListVersion, UserList, UserListMember
 from cohorts.services import list_compare, list_uploads, list_versions, lists, packing
-from cohorts.services.list_files import Counts, ListFile
+from cohorts.services.list_files import MOST_FAULTS, Counts, ListFile
 from huidu.errors import InputError, StateError
 from huidu.model import User
 
@@ -39,6 +39,11 @@ def read(content: bytes, encoding: str = "utf-8") -> tuple[list[str], Counts]:
         ("用户\n张三\n".encode(), ["张三"]),
         (gzip.compress(b"user_id\nu1\n"), ["u1"]),
         (b"a\\b\n", ["a\\b"]),
+        (b"\xef\xbb\xbfname;UID\r\nx;u1\r\n", ["u1"]),
+        (b"open_id\tname\nu1\tx\n", ["u1"]),
+        ("会员号,姓名\nu1,张三\n".encode(), ["u1"]),
+        (b'"u1"\n"u2"\n', ["u1", "u2"]),
+        (b"u1\nu1\nu1\n", ["u1", "u1", "u1"]),
     ],
 )
 def test_ids_are_read_from_all_usual_files(content: bytes, found: list[str]) -> None:
@@ -68,6 +73,13 @@ def test_invalid_lines_are_told_by_number_without_what_stood_there() -> None:
         ("用户\n".encode("utf-16"), "got UTF-16"),
         (b"u1\n\xff\xff\xff\n", "expected UTF-8"),
         (b"PK\x03\x04rest", "Excel"),
+        (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1rest", "Excel"),
+        (("u1\n" * 9).encode("utf-16-le"), "UTF-16 text without"),
+        (b"7z\xbc\xaf\x27\x1crest", "7z archive"),
+        (gzip.compress(b"PK\x03\x04rest"), "Excel"),
+        (bytes(range(256)) * 9, "binary"),
+        (b"u1\n" * 50 + "张三\n".encode("gbk") + b"u2\n", "^encoding: line 51: .*looks like GBK"),
+        (b'"a\n' + b"x" * 150_000, "lines of at most"),
         (b"a,b\n1,2\n", "a column named user_id"),
         (gzip.compress(b"u1\n" * 1000)[:-12], "whole .gz"),
         (b"x" * 200_000, "lines of at most"),
@@ -76,6 +88,29 @@ def test_invalid_lines_are_told_by_number_without_what_stood_there() -> None:
 def test_files_that_cannot_be_read_are_refused_with_a_sentence(content: bytes, words: str) -> None:
     with pytest.raises(InputError, match=words):
         read(content)
+
+
+def test_the_wrong_choice_of_gbk_is_noticed() -> None:
+    with pytest.raises(InputError, match="looks like UTF-8"):
+        read("u1\n张三\n".encode(), "gb18030")
+    with pytest.raises(InputError, match="mark of UTF-8"):
+        read(b"\xef\xbb\xbfu1\n", "gb18030")
+
+
+def test_a_nul_or_a_damaged_character_makes_one_line_invalid() -> None:
+    found, told = read("user_id\nu1\nu\0002\n\ufffd\ufffd\nu3\n".encode())
+    assert found == ["u1", "u3"]
+    assert [each["line"] for each in told.faults] == [3, 4]
+
+
+def test_many_invalid_lines_are_counted_and_few_are_told() -> None:
+    piece = "".join(f"user-{i}\n" if i % 100 else "bad id,x\n" for i in range(1, 300_001))
+    rejected: list[int] = []
+    counts = Counts(reject=lambda line, _: rejected.append(line))
+    rows = list(ListFile(io.BytesIO(piece.encode()), counts).rows())
+    assert (counts.rows, counts.invalid, len(counts.faults)) == (297_000, 3_000, MOST_FAULTS)
+    assert sum(each.count(b"\n") for each in rows) == 297_000
+    assert rejected[:3] == [100, 200, 300]
 
 
 @pytest.fixture
