@@ -25,7 +25,7 @@ def health(edge: Edge) -> dict[str, Any]:
         "environment": edge.state.environment,
         "snapshot": world and world.version,
         "sequence": world and world.sequence,
-        "profiles_readable": edge.profiles.readable and edge.state.buckets is not None,
+        "profiles_readable": edge.profiles.readable and edge.state.commands is not None,
     }
 
 

@@ -79,7 +79,6 @@ class Together:
         self.answers = answers
         self.given = [each.given for each in answers]
         self.recording = [each for each in answers if each.records]
-        self.failed = any(each.failed for each in answers)
         self.need_places = [each for each in answers if each.needs_place]
         self._target: str | None = None
         self._tag = ""

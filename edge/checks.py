@@ -12,11 +12,10 @@ answers leave in the order of their requests.
 from __future__ import annotations
 
 import logging
-import time
 from typing import TYPE_CHECKING, Any, Final
 
 from edge import context
-from edge.exchange import Exchange
+from edge.exchange import Turn
 from edge.http import CORS, NO_STORE
 from edge.link import UNAVAILABLE, Reply
 from edge.requests import Kind, Plan, Route
@@ -24,40 +23,38 @@ from edge.taking import Taking
 from huidu import reasons
 from huidu.errors import HuiduError, InputError
 from huidu.wire import ofrep, visibility
-from huidu.wire.facts import Admissions, Facts, facts_of
+from huidu.wire.facts import Admissions
 
 if TYPE_CHECKING:
     from edge.answers import Rendered, Together
-    from edge.connection import Connection
     from edge.server import Edge
     from edge.state import World
     from huidu.model import Flag
 
 logger = logging.getLogger("huidu.edge")
 
-SAMPLE_EVERY: Final = 64
-"""One check in so many is timed."""
-
 NO_ADMISSIONS: Final[Admissions] = {}
 NO_LISTS: Final[frozenset[int]] = frozenset()
 NOTHING_SAID: Final[dict[str, Any]] = {}
 
 
-class Check(Exchange):
+class Check(Turn):
     """A request for answers of flags."""
 
-    __slots__ = ("plan", "said", "started", "user")
+    __slots__ = ("plan", "record", "said", "user")
 
+    plan: Plan
+    record: bytes | None
     said: dict[str, Any]
     user: str
 
-    def __init__(self, connection: Connection, plan: Plan, *, bodiless: bool = False) -> None:
-        self.connection = connection
-        self.plan = plan
-        self.closes = plan.closes
-        self.bodiless = bodiless
-        self.ready = None
-        self.started = 0.0
+    @property
+    def closes(self) -> bool:  # type: ignore[override]
+        return self.plan.closes
+
+    @property
+    def bodiless(self) -> bool:  # type: ignore[override]
+        return self.plan.bodiless
 
     # 1 and 2
 
@@ -65,13 +62,8 @@ class Check(Exchange):
         """Answer at once where possible, else after the profile was read."""
         plan = self.plan
         edge, right = plan.edge, plan.right
-        metrics = edge.metrics
-        metrics.asked = asked = metrics.asked + 1
-        if not asked % SAMPLE_EVERY:
-            self.started = time.perf_counter()
         if right.refusal is not None:
-            edge.begin_turn()
-            self.refuse(*right.refusal)
+            self._refuse_at_once(*right.refusal)
             return
         try:
             if plan.route.kind is Kind.VISIBILITY:
@@ -85,29 +77,35 @@ class Check(Exchange):
                 fault = "expected UTF-8 text without control characters"
                 raise InputError(fault, path="flag", code=reasons.GENERAL)
         except InputError as error:
-            edge.begin_turn()
-            self.refuse(400, error.code, str(error))
+            self._refuse_at_once(400, error.code, str(error))
             return
-        if plan.needs_profile and edge.state.buckets is not None:
-            edge.profiles.fetch(self.user, edge.state.buckets, self)
+        if plan.needs_profile and edge.state.commands is not None:
+            edge.profiles.fetch(self.user, edge.state.commands, self)
             return
-        edge.begin_turn()
         if plan.flag is None and plan.route.kind is not Kind.BULK:
             details = f"no flag {(plan.route.flag or '')[:100]!r} is published"
-            self.refuse(404, reasons.FLAG_NOT_FOUND, details)
+            self._refuse_at_once(404, reasons.FLAG_NOT_FOUND, details)
         else:
+            edge.begin_turn()
             self(UNAVAILABLE if plan.needs_profile else None)
+
+    def _refuse_at_once(self, status: int, code: str, details: str, headers: bytes = b"") -> None:
+        edge = self.plan.edge
+        edge.metrics.asked += 1
+        edge.begin_turn()
+        self.refuse(status, code, details, headers)
 
     # 3
 
     def __call__(self, reply: Reply) -> None:
         """Take the record that was read, None for nobody, or an exception; and answer."""
         plan = self.plan
+        plan.edge.metrics.asked += 1
+        self.record = None
         try:
             if type(reply) is bytes:
-                world, day = plan.right.world, plan.edge.state.moment.day
-                facts, admissions, lists = facts_of(reply, day, world.custom_names)
-                self._answer(facts, admissions, lists)
+                self.record = reply
+                self._answer(*plan.reading.of(reply, plan.edge.state.moment.day))
             else:
                 self._answer({}, NO_ADMISSIONS, NO_LISTS, degraded=reply is not None)
         except HuiduError as error:
@@ -127,15 +125,10 @@ class Check(Exchange):
         *,
         degraded: bool = False,
     ) -> None:
-        """Answer from the facts, as if nothing were known where they cannot be read just now.
-
-        Raises:
-            ProfileError: the record turned out to be damaged.
-        """
+        """Answer from the facts, as if nothing were known where they cannot be read just now."""
         plan = self.plan
         flag, world = plan.flag, plan.right.world
-        if self.said or world.unheld:
-            context.merged(facts, self.said, world.unheld)
+        facts.update(self.said)
         if flag is None:
             self._bulk(facts, admissions, lists, degraded=degraded)
             return
@@ -143,12 +136,9 @@ class Check(Exchange):
         if degraded:
             answer = world.degraded(answer)
         rendered = world.rendered_by_id.get(id(answer)) or world.rendered(answer)
-        if rendered.failed:
-            if type(facts) is Facts:
-                facts.verify()
-            if rendered.needs_place:
-                self._take([flag], facts, admissions, lists)
-                return
+        if rendered.needs_place:
+            self._take([flag], facts, admissions, lists)
+            return
         self._give(world, rendered, admissions, degraded=degraded)
 
     def _give(
@@ -162,8 +152,6 @@ class Check(Exchange):
         decision = edge.state.decisions.next(ms)
         if rendered.records and not degraded:
             edge.exposures.take(world, rendered, self.user, admissions, ms, decision)
-        if self.started:
-            edge.metrics.observe(time.perf_counter() - self.started)
         if plan.route.kind is Kind.SINGLE:
             lines = edge.responses.json_ok
             if rendered.lines is not lines:
@@ -188,13 +176,10 @@ class Check(Exchange):
         if degraded:
             answers = [world.degraded(answer) for answer in answers]
         together = world.together(answers)
-        if together.failed:
-            if type(facts) is Facts:
-                facts.verify()
-            if together.need_places:
-                flags = [each.flag for each in together.need_places]
-                self._take(flags, facts, admissions, lists)
-                return
+        if together.need_places:
+            flags = [each.flag for each in together.need_places]
+            self._take(flags, facts, admissions, lists)
+            return
         self.finish(self._give_all(world, together, admissions, degraded=degraded))
 
     def _give_all(
@@ -209,8 +194,6 @@ class Check(Exchange):
                 ms = edge.state.moment.ms
                 decision = edge.state.decisions.next(ms)
                 edge.exposures.take(world, rendered, user, admissions, ms, decision)
-        if self.started:
-            edge.metrics.observe(time.perf_counter() - self.started)
         tag, response = together.response(right.stream_target(edge.state), edge.responses)
         asked = self.plan.head.if_none_match
         if asked and ofrep.etag_matches(asked.decode("latin-1"), tag):
@@ -243,15 +226,19 @@ class Check(Exchange):
     def _answer_with_places(
         self, world: World, facts: dict[str, Any], taken: Taking, lists: frozenset[int]
     ) -> None:
-        flag, admissions = self.plan.flag, taken.admissions
+        flag, admissions, kind = self.plan.flag, taken.admissions, self.plan.right.key.kind
+        if flag is not None and flag.key not in world.flags:
+            self.refuse(404, reasons.FLAG_NOT_FOUND, f"no flag {flag.key!r} is published")
+            return
+        if world is not self.plan.right.world and self.record is not None:
+            # Its checks may look at facts that those of the snapshot before did not.
+            reading = world.reading_for(kind) if flag is None else world.reading_of(flag.key)
+            facts = reading.of(self.record, self.plan.edge.state.moment.day)[0] | self.said
         evaluate = world.compiled.evaluate_all
         if flag is None:
-            flags = world.flags_for(self.plan.right.key.kind)
-            answers = evaluate(flags, self.user, facts, admissions, lists)
+            answers = evaluate(world.flags_for(kind), self.user, facts, admissions, lists)
             together = world.together([taken.settled(world, each) for each in answers])
             self.finish(self._give_all(world, together, admissions, degraded=False))
-        elif flag.key not in world.flags:
-            self.refuse(404, reasons.FLAG_NOT_FOUND, f"no flag {flag.key!r} is published")
         else:
             (answer,) = evaluate([flag.key], self.user, facts, admissions, lists)
             rendered = world.rendered(taken.settled(world, answer))

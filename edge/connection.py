@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from edge.checks import Check
-from edge.exchange import Exchange, Handed
+from edge.exchange import Handed, Turn
 from edge.http import closing
 
 if TYPE_CHECKING:
     from uvicorn.server import ServerState
 
+    from edge.requests import Plan
     from edge.serve import Config
     from edge.server import Edge
 
@@ -35,7 +36,9 @@ class Connection(HttpToolsProtocol):
         queue: what is still to be answered, oldest first.
         listening: the connection has become an event stream.
         stopping: the server shuts down; the last answer due is the connection's last.
-        seen: the edge's tick when bytes last came.
+        usual: what the last request's head meant, where the next is answered quickly if it begins
+            with the same bytes (`edge.quick`); None while anything is out of the ordinary.
+        quiet: seconds since bytes last came.
         deaf: what still comes is dropped, because the connection is about to end.
         mid_message: the parser is within a request.
     """
@@ -51,13 +54,14 @@ class Connection(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.edge: Edge = config.edge
-        self.queue: deque[Exchange] = deque()
+        self.queue: deque[Turn] = deque()
         self.listening = False
         self.by_token = False
         self.stopping = False
         self.deaf = False
         self.mid_message = False
-        self.seen = self.edge.tick
+        self.usual: Plan | None = None
+        self.quiet = 0
 
     @property
     def ready_edge(self) -> Edge:
@@ -65,7 +69,7 @@ class Connection(HttpToolsProtocol):
         self.edge.responses.refresh(self.server_state.default_headers)
         return self.edge
 
-    def place(self, exchange: Exchange) -> None:
+    def place(self, exchange: Turn) -> None:
         """Give an exchange its place behind all that came before."""
         queue = self.queue
         queue.append(exchange)
@@ -122,6 +126,7 @@ class Connection(HttpToolsProtocol):
         destroys what the client has not read yet. So only our half is closed at first.
         """
         self.deaf = True
+        self.usual = None
         transport = self.transport
         if transport.can_write_eof() and not transport.is_closing():
             transport.write_eof()
@@ -137,6 +142,7 @@ class Connection(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         if self.queue and isinstance(self.queue[0], Handed):
             self.queue.popleft()
+        self.usual = None  # uvicorn may start a timer now, which the next request must stop
         super().on_response_complete()
         if self.queue:
             self._unset_keepalive_if_required()
@@ -153,6 +159,7 @@ class Connection(HttpToolsProtocol):
                 exchange.cycle.message_event.set()
         self.queue.clear()
         self.deaf = True
+        self.usual = None
         if self.listening:
             self.edge.listeners.discard(self)
         super().connection_lost(exc)
@@ -170,6 +177,7 @@ class Connection(HttpToolsProtocol):
     def shutdown(self) -> None:
         """Finish what was asked, then close. Streams end at once; their clients come back."""
         self.stopping = True
+        self.usual = None
         if self.listening or (not self.queue and not self.mid_message):
             self.transport.close()
         for exchange in self.queue:

@@ -65,20 +65,6 @@ def said(context: Mapping[str, Any], sayable: Mapping[str, Attribute]) -> dict[s
     return values
 
 
-def merged(facts: dict[str, Any], said: Mapping[str, Any], unheld: Iterable[str]) -> None:
-    """Let what the caller said count beside what is held, in `facts`.
-
-    Args:
-        facts: what the packed profile says, this check's own.
-        said: what the caller said and may say.
-        unheld: names of attributes with source ``caller`` that a profile has a field for: a value
-            held under that name is an accident of an older registry and does not count.
-    """
-    for name in unheld:
-        facts[name] = None
-    facts.update(said)
-
-
 def expected(attribute: Attribute) -> str:
     """What would be right, in words."""
     words = _EXPECTED[attribute.type]

@@ -12,18 +12,19 @@ if TYPE_CHECKING:
     from edge.connection import Connection
 
 
-class Exchange:
-    """One response to be. `ready` is the whole of it, once there is one."""
+class Turn:
+    """One response to be. `ready` is the whole of it, once there is one.
 
-    __slots__ = ("bodiless", "closes", "connection", "ready")
+    Whether the connection ends with it (`closes`) and whether only its headers leave (`bodiless`)
+    say those who derive.
+    """
 
-    def __init__(
-        self, connection: Connection, ready: bytes | None = None, *, closes: bool = False
-    ) -> None:
-        self.connection = connection
-        self.ready = ready
-        self.closes = closes
-        self.bodiless = False
+    __slots__ = ("connection", "ready")
+
+    connection: Connection
+    ready: bytes | None
+    closes: bool
+    bodiless: bool
 
     def finish(self, response: bytes) -> None:
         """Set the response; it leaves as soon as all before it have left."""
@@ -43,6 +44,20 @@ class Exchange:
 
     def sent(self) -> None:
         """Called when the response was written, if it `streams`."""
+
+
+class Exchange(Turn):
+    """A response that is known, or will be when its own questions are answered."""
+
+    __slots__ = ("bodiless", "closes")
+
+    def __init__(
+        self, connection: Connection, ready: bytes | None = None, *, closes: bool = False
+    ) -> None:
+        self.connection = connection
+        self.ready = ready
+        self.closes = closes
+        self.bodiless = False
 
 
 class Handed(Exchange):

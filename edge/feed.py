@@ -182,8 +182,9 @@ class Feed:
 
     def _take_buckets(self, buckets: bytes | None) -> None:
         number = int(buckets) if buckets is not None and buckets.isdigit() else None
-        if number != self.state.buckets:
-            self.state.buckets = number
+        commands = self.state.commands
+        if number != (commands and commands.buckets):
+            self.state.take_buckets(number)
             logger.info("edge.profile_buckets number=%s", number)
 
     async def _take_secret(self, secret: bytes | None) -> None:

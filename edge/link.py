@@ -25,6 +25,9 @@ logger = logging.getLogger("huidu.edge")
 
 Reply = Any
 Waiter = Callable[[Reply], None]
+Handle = Callable[[Callable[[], Reply], deque[Waiter]], None]
+"""Hands replies to those who wait for them. The first argument gives the next reply, False when
+there is none yet."""
 
 CONNECT_SECONDS: Final = 2.0
 FIRST_PAUSE_SECONDS: Final = 0.05
@@ -108,6 +111,7 @@ class Link(asyncio.Protocol):
         connected: called after each (re)connection, before waiting commands of others.
         pushed: gets pub/sub messages; without it a message counts as a reply.
         woken: called before replies are handed out.
+        handle: hands replies out, instead of calling those who wait one by one.
     """
 
     def __init__(
@@ -118,6 +122,7 @@ class Link(asyncio.Protocol):
         connected: Callable[[], None] | None = None,
         pushed: Callable[[list[Any]], None] | None = None,
         woken: Callable[[], None] | None = None,
+        handle: Handle | None = None,
     ) -> None:
         self.where = where
         self.name = name
@@ -125,12 +130,13 @@ class Link(asyncio.Protocol):
         self._connected = connected
         self._pushed = pushed
         self._woken = woken
+        self._handle = handle
         self._transport: asyncio.WriteTransport | None = None
         self._reader = hiredis.Reader()
         self.waiters: deque[Waiter] = deque()
         """Who is owed a reply, in order."""
-        self.unsent: list[bytes] = []
-        """Packed commands that leave with this turn of the loop; `flush_soon` sees to it."""
+        self._unsent: list[bytes] = []
+        """Packed commands that leave with this turn of the loop."""
         self._task: asyncio.Task[None] | None = None
         self._lost: asyncio.Event = asyncio.Event()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -220,14 +226,16 @@ class Link(asyncio.Protocol):
         if self._woken is not None:
             self._woken()
         reader, waiters = self._reader, self.waiters
-        gets, next_waiter = reader.gets, waiters.popleft
         try:
             reader.feed(data)
-            while (reply := gets()) is not False:
+            if self._handle is not None:
+                self._handle(reader.gets, waiters)
+                return
+            while (reply := reader.gets()) is not False:
                 if type(reply) is list and self._pushed is not None and reply[0] in _PUSHES:
                     self._pushed(reply)
                 elif waiters:
-                    next_waiter()(reply)
+                    waiters.popleft()(reply)
         except hiredis.ProtocolError:
             logger.exception("edge.redis_nonsense link=%s", self.name)
             self.drop()
@@ -243,14 +251,10 @@ class Link(asyncio.Protocol):
             waiter(UNAVAILABLE)
             return
         self.waiters.append(waiter)
-        if not self.unsent:
-            self.flush_soon()
-        self.unsent.append(command)
-
-    def flush_soon(self) -> None:
-        """Send the unsent commands at the end of this turn of the loop."""
-        assert self._loop is not None
-        self._loop.call_soon(self._flush)
+        if not self._unsent:
+            assert self._loop is not None
+            self._loop.call_soon(self._flush)
+        self._unsent.append(command)
 
     async def command(self, *words: str | bytes | int) -> Reply:
         """Send a command and wait for its reply.
@@ -273,17 +277,21 @@ class Link(asyncio.Protocol):
 
     def push(self, *words: str | bytes) -> None:
         """Send a command whose answer comes as a push message, such as SUBSCRIBE."""
+        self.write(pack(*words))
+
+    def write(self, commands: bytes) -> None:
+        """Send packed commands, for whose replies `waiters` have been appended already."""
         if self._transport is not None:
-            self._transport.write(pack(*words))
+            self._transport.write(commands)
 
     def _flush(self) -> None:
-        unsent, self.unsent = self.unsent, []
-        if self._transport is not None and unsent:
-            self._transport.write(b"".join(unsent))
+        unsent, self._unsent = self._unsent, []
+        if unsent:
+            self.write(b"".join(unsent))
 
     def _fail_all(self) -> None:
         self.alive = False
-        self.unsent.clear()
+        self._unsent.clear()
         waiters = list(self.waiters)
         self.waiters.clear()
         if waiters and self._woken is not None:

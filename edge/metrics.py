@@ -35,7 +35,7 @@ class Metrics:
         self._latency_sum = 0.0
 
     def observe(self, seconds: float) -> None:
-        """Note how long one sampled check took, from its last byte to its answer."""
+        """Note how long one sampled read took, from its turn of the loop to its answer."""
         self._latency[bisect_left(BOUNDS, seconds)] += 1
         self._latency_sum += seconds
 
@@ -69,7 +69,8 @@ class EdgeCollector(Collector):
             refused.add_metric([str(status)], number)
         yield refused
         latency = HistogramMetricFamily(
-            "huidu_check_seconds", "From a check's last byte to its answer; one in 64 is timed."
+            "huidu_check_seconds",
+            "From a check's turn of the loop to its answer; one in 64 is timed.",
         )
         buckets, total = metrics.latency()
         latency.add_metric([], buckets, sum_value=total)

@@ -73,10 +73,10 @@ class Packed(Exchange):
             self.finish(refused)
         elif fault:
             self._fail(400, "input.invalid", fault, "user")
-        elif edge.state.buckets is None:
+        elif edge.state.commands is None:
             self._not_ready()
         else:
-            edge.profiles.fetch(user, edge.state.buckets, self)
+            edge.profiles.fetch(user, edge.state.commands, self)
 
     def __call__(self, reply: Reply) -> None:
         """Take the record that was read, None for nobody, or an exception; and answer."""

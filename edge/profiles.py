@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from edge.link import UNAVAILABLE, Address, Link, Reply
+from edge.link import UNAVAILABLE, Address, Handle, Link, Reply
 from huidu.wire import profile
 
 logger = logging.getLogger("huidu.edge")
@@ -30,8 +31,33 @@ GIVE_UP_SECONDS: Final = 1.0
 MOST_COMMANDS: Final = 65_536
 """Beginnings of commands that are remembered; some eight megabytes."""
 
+SAMPLE_EVERY: Final = 64
+"""One read in so many is timed, at most."""
+
 MOST_WAITING: Final = 20_000
 """Reads under way; more than Redis could answer before their deadline."""
+
+
+class Commands(dict[int, bytes]):
+    """All but the end of the command that reads from a hash, by the hash's number.
+
+    Remembered, being the same for some hundred users.
+
+    Args:
+        buckets: how many hashes there are; see `huidu.wire.profile.address`.
+    """
+
+    def __init__(self, buckets: int) -> None:
+        super().__init__()
+        self.buckets = buckets
+        self.mask = buckets - 1
+
+    def __missing__(self, bucket: int) -> bytes:
+        if len(self) >= MOST_COMMANDS:
+            self.clear()
+        key = profile.key_of(bucket, self.buckets)
+        made = self[bucket] = b"*3\r\n$4\r\nHGET\r\n$%d\r\n%b\r\n$6\r\n" % (len(key), key)
+        return made
 
 
 class Profiles:
@@ -39,13 +65,30 @@ class Profiles:
 
     Args:
         woken: called before replies are handed out, so that those who wait can share the clock.
+        handle: handed replies and those who wait; see `edge.link.Link`.
+        timed: told how long a read took, once in a while.
     """
 
-    def __init__(self, where: Address, *, woken: Callable[[], None]) -> None:
-        self.link = Link(where, name="profiles", connected=self.close_breaker, woken=woken)
+    def __init__(
+        self,
+        where: Address,
+        *,
+        woken: Callable[[], None],
+        handle: Handle | None = None,
+        timed: Callable[[float], None],
+    ) -> None:
+        self.link = Link(
+            where, name="profiles", connected=self.close_breaker, woken=woken, handle=handle
+        )
+        self.waiters = self.link.waiters
+        self.unsent: list[bytes] = []
+        """Commands without their line ends, which leave together; `send_soon` sees to it."""
         self.open = False
         self.deadlines_missed = 0
         self._woken = woken
+        self._timed = timed
+        self._timing: tuple[int, float] | None = None
+        self._time_next = 0
         self._asked = 0
         self._marks: deque[int] = deque(maxlen=DEADLINE_TICKS + 1)
         """How many reads had been asked for at each of the last ticks."""
@@ -53,8 +96,6 @@ class Profiles:
         self._prober: asyncio.TimerHandle | None = None
         self._silent = 0
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._buckets = 0
-        self._commands: dict[int, bytes] = {}
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -70,47 +111,52 @@ class Profiles:
     def readable(self) -> bool:
         return self.link.alive and not self.open
 
-    def fetch(self, user: str, buckets: int, done: Callable[[Reply], None]) -> None:
+    def fetch(self, user: str, commands: Commands, done: Callable[[Reply], None]) -> None:
         """Read one record; `done` gets its bytes, None when there is none, or an exception.
 
         `done` is called once, at the latest when the deadline has passed, and perhaps at once.
-
-        Args:
-            buckets: how many hashes there are; see `huidu.wire.profile.address`.
+        `edge.quick.ask` does the same for nearly every check.
         """
-        link = self.link
-        if self.open or not link.alive or len(link.waiters) >= MOST_WAITING:
+        if self.open or not self.link.alive or len(self.waiters) >= MOST_WAITING:
             self._woken()
             done(UNAVAILABLE)
             return
-        bucket, field = profile.place(user, buckets)
-        command = self._commands.get(bucket) if buckets == self._buckets else None
-        if command is None:
-            command = self._command(bucket, buckets)
-        # What `Link.send` does, without another call.
-        link.waiters.append(done)
-        if not link.unsent:
-            link.flush_soon()
-        link.unsent.append(command + field + b"\r\n")
-        self._asked += 1
+        bucket, field = profile.place(user, commands.buckets)
+        self.waiters.append(done)
+        if not self.unsent:
+            self.send_soon()
+        self.unsent.append(commands[bucket] + field)
+
+    def send_soon(self) -> None:
+        """Send the unsent commands at the end of this turn of the loop."""
+        assert self._loop is not None
+        self._loop.call_soon(self._send)
+
+    def _send(self) -> None:
+        commands = self.unsent
+        self._asked += len(commands)
+        if self.link.alive:
+            commands.append(b"")
+            self.link.write(b"\r\n".join(commands))
+        commands.clear()
         if self._timer is None and self._loop is not None:
             self._timer = self._loop.call_later(TICK_SECONDS, self._tick)
+        if self._timing is None and self._asked >= self._time_next:
+            self._timing = self._asked, time.perf_counter()
 
-    def _command(self, bucket: int, buckets: int) -> bytes:
-        """All but the end of the command that reads from a hash; remembered, being the same for
-        some hundred users."""
-        if buckets != self._buckets or len(self._commands) >= MOST_COMMANDS:
-            self._commands.clear()
-            self._buckets = buckets
-        key = profile.key_of(bucket, buckets)
-        made = b"*3\r\n$4\r\nHGET\r\n$%d\r\n%b\r\n$6\r\n" % (len(key), key)
-        self._commands[bucket] = made
-        return made
+    def answered(self) -> None:
+        """Called when replies were handed out."""
+        if self._timing is not None:
+            position, since = self._timing
+            if self._asked - len(self.waiters) >= position:
+                self._timed(time.perf_counter() - since)
+                self._timing = None
+                self._time_next = position + SAMPLE_EVERY
 
     def _tick(self) -> None:
         """Once a tick while reads are under way: has the oldest seen too many of them?"""
         self._timer = None
-        waiting = len(self.link.waiters)
+        waiting = len(self.waiters) - len(self.unsent)
         marks = self._marks
         if not waiting or self.open:
             marks.clear()
@@ -124,7 +170,7 @@ class Profiles:
 
     def _open_breaker(self) -> None:
         """Tell all who wait that Redis is too slow, and everybody after them at once."""
-        waiters = self.link.waiters
+        waiters = self.waiters
         late = list(waiters)
         waiters.clear()
         waiters.extend([self._came_late] * len(late))  # replies come in order, late ones too
@@ -135,6 +181,7 @@ class Profiles:
         self._woken()
         for done in late:
             done(UNAVAILABLE)
+        self._timing = None
         self._silent = 0
         assert self._loop is not None
         self._prober = self._loop.call_later(PROBE_SECONDS, self._probe)
@@ -158,6 +205,7 @@ class Profiles:
         if self.open:
             logger.info("edge.redis_answers_again")
         self.open = False
+        self._timing = None
         if self._prober is not None:
             self._prober.cancel()
             self._prober = None

@@ -21,6 +21,7 @@ from edge.checks import Check, refusal
 from edge.connection import MOST_QUEUED, Connection
 from edge.exchange import Exchange
 from edge.http import CONTINUE, CORS, PREFLIGHT
+from edge.quick import ask
 from edge.requests import CHECKS, METHODS, Head, Kind, Plan, Route, route_of
 from edge.streaming import listen
 from huidu import reasons
@@ -66,10 +67,25 @@ class HuiduProtocol(Connection):
     # Reading
 
     def data_received(self, data: bytes) -> None:
+        self.quiet = 0
+        plan = self.usual
+        if (
+            plan is not None
+            and len(data) == plan.size
+            and data.startswith(plan.text)
+            and not self.queue
+            and plan.generation == self.edge.state.generation
+            and ask(self, plan, data)
+        ):
+            return
+        self._receive(data)
+
+    def _receive(self, data: bytes) -> None:
+        """Read whatever came."""
+        self.usual = None
         if self.timeout_keep_alive_task is not None:
             self._unset_keepalive_if_required()
         edge = self.edge
-        self.seen = edge.tick
         if self.mid_message:
             self._parse(data)
             return
@@ -78,11 +94,9 @@ class HuiduProtocol(Connection):
         end = data.find(b"\r\n\r\n")
         plan = edge.state.plans.get(data[:end]) or self._plan_by_lines(data, end)
         if plan is not None and len(data) - end == plan.more and not self.stopping:
-            check = Check(self, plan)
-            self.queue.append(check)
-            check.run(data[end + 4 :])
-            if len(self.queue) > MOST_QUEUED:
-                self.flow.pause_reading()
+            if plan.quick:
+                self.usual = plan
+            self._check(plan, data[end + 4 :])
             return
         self._messages = 0
         self._plain = False
@@ -115,7 +129,8 @@ class HuiduProtocol(Connection):
         if route.kind is Kind.VISIBILITY:
             state.remember(state.heads, data[data.find(b"\r\n") : end], head)
         else:
-            state.remember(state.plans, data[:end], Plan(self.edge, route, head))
+            plan = Plan(self.edge, route, head).remembered(data[: end + 4])
+            state.remember(state.plans, data[:end], plan)
 
     def _parse(self, data: bytes) -> None:
         if self.deaf:
@@ -247,7 +262,7 @@ class HuiduProtocol(Connection):
         if method in allowed:
             bodiless = method == b"HEAD"
             if route.kind in CHECKS:
-                self._check(route, head, body, bodiless=bodiless)
+                self._check(Plan(self.edge, route, head, bodiless=bodiless), body)
                 return
             self._plain = False  # not a check, so never answered from memory
             if route.kind is Kind.STREAM:
@@ -269,8 +284,11 @@ class HuiduProtocol(Connection):
             response = refusal(self.ready_edge, route, 405, reasons.GENERAL, details, allow)
         self.place(Exchange(self, response, closes=not head.keep_alive))
 
-    def _check(self, route: Route, head: Head, body: bytes, *, bodiless: bool = False) -> None:
-        check = Check(self, Plan(self.edge, route, head), bodiless=bodiless)
+    def _check(self, plan: Plan, body: bytes) -> None:
+        check = Check()
+        check.connection = self
+        check.plan = plan
+        check.ready = None
         self.queue.append(check)
         check.run(body)
         if len(self.queue) > MOST_QUEUED:
@@ -280,10 +298,11 @@ class HuiduProtocol(Connection):
         """Called each second: end a connection nobody uses, or whose request only trickles in."""
         if self.listening or self.queue:
             return
+        self.quiet += 1
         if self.mid_message:
             if not self._handed and tick - self.began > HEAD_SECONDS:
                 self.transport.abort()
-        elif tick - self.seen > IDLE_SECONDS:
+        elif self.quiet > IDLE_SECONDS:
             self.transport.close()
 
 

@@ -20,7 +20,10 @@ from huidu.model import Flag
 from huidu.wire.access import Key
 
 if TYPE_CHECKING:
+    from edge.answers import Rendered
     from edge.server import Edge
+    from huidu.engine.writer import Check
+    from huidu.wire.facts import Reading
 
 OFREP: Final = b"/ofrep/v1/evaluate/flags"
 SNAPSHOT: Final = b"/api/v1/snapshot"
@@ -101,24 +104,81 @@ _CONTROL: Final = re.compile("[\x00-\x1f\x7f]")
 class Plan:
     """What all requests with the same head have in common, worked out once.
 
-    Args:
+    Attributes:
         more: bytes of a request from the blank line on.
+        text: the head's bytes with the blank line, of a plan that is remembered.
+        body, size: where a request's body begins, and where it ends.
+        quick: whether `edge.quick` may answer; what it needs follows.
     """
 
-    __slots__ = ("closes", "edge", "flag", "head", "more", "needs_profile", "right", "route")
+    __slots__ = (
+        "bodiless",
+        "body",
+        "closes",
+        "commands",
+        "edge",
+        "evaluate",
+        "flag",
+        "generation",
+        "head",
+        "more",
+        "needs_profile",
+        "profiles",
+        "quick",
+        "reading",
+        "rendered",
+        "right",
+        "route",
+        "size",
+        "text",
+    )
 
-    def __init__(self, edge: Edge, route: Route, head: Head) -> None:
+    reading: Reading
+    evaluate: Check
+    rendered: dict[int, Rendered]
+
+    def __init__(self, edge: Edge, route: Route, head: Head, *, bodiless: bool = False) -> None:
         self.edge = edge
         self.route = route
         self.head = head
-        self.right = head.right
+        self.right = right = head.right
         self.more = head.length + 4
         self.closes = not head.keep_alive
+        self.bodiless = bodiless
         self.flag: Flag | None = None
         self.needs_profile = True
-        if route.kind is not Kind.BULK and head.right.refusal is None:
-            self.flag = flag = head.right.flags.get(route.flag or "")
-            self.needs_profile = flag is not None and flag.enabled and not flag.killed
+        self.quick = False
+        self.commands = edge.state.commands
+        self.profiles = edge.profiles
+        self.generation = head.generation
+        self.text = b""
+        self.body = self.size = 0
+        if right.refusal is not None:
+            return
+        if route.kind is Kind.BULK:
+            self.reading = right.world.reading_for(right.key.kind)
+            return
+        self.flag = flag = right.flags.get(route.flag or "")
+        self.needs_profile = flag is not None and flag.enabled and not flag.killed
+        if flag is None or not self.needs_profile:
+            return
+        self.reading = right.world.reading_of(flag.key)
+        self.evaluate = right.world.compiled.check_of(flag.key)
+        self.rendered = right.world.rendered_by_id
+
+    def remembered(self, text: bytes) -> Plan:
+        """The same plan, for whole requests whose head is `text`, blank line included."""
+        self.text = text
+        self.body = len(text)
+        self.size = self.body + self.head.length
+        self.quick = (
+            self.route.kind is Kind.SINGLE
+            and self.right.refusal is None
+            and self.needs_profile
+            and self.commands is not None
+            and not self.closes
+        )
+        return self
 
 
 class Head:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from edge.exposures import Exposures
@@ -13,6 +14,7 @@ from edge.link import address
 from edge.metrics import Metrics
 from edge.places import Places
 from edge.profiles import Profiles
+from edge.quick import answer_all
 from edge.settings import Settings
 from edge.state import State, World
 from edge.stream import Listeners
@@ -41,7 +43,12 @@ class Edge:
         self.metrics = Metrics()
         self.responses = Responses()
         self.listeners = Listeners()
-        self.profiles = Profiles(where, woken=self.begin_turn)
+        self.profiles = Profiles(
+            where,
+            woken=self.begin_turn,
+            handle=partial(answer_all, self),
+            timed=self.metrics.observe,
+        )
         self.feed = Feed(settings, where, self.state, self._world, self._published)
         self.exposures = Exposures(self.feed.control)
         self.places = Places(where, self.feed.control, settings.environment, woken=self.begin_turn)

@@ -7,18 +7,20 @@ so no check ever sees half of a new snapshot. Only `edge.feed` writes here.
 from __future__ import annotations
 
 import datetime
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from edge.answers import Rendered, Together, degraded, result_of
 from edge.clock import Decisions, Moment, Stamps
 from edge.context import sayable
 from edge.places import PlaceGate
+from edge.profiles import Commands
 from edge.settings import Settings
 from huidu.engine import Compiled
 from huidu.model import Answer, Attribute, AttributeSource, Flag, Snapshot
 from huidu.wire import access
 from huidu.wire.access import Access, Key, KeyKind
-from huidu.wire.facts import BUILT_IN
+from huidu.wire.facts import BUILT_IN, Reading
 
 MOST_REMEMBERED: Final = 2_048
 """Entries of each cache by request bytes; a full one is emptied, because refilling is cheap."""
@@ -65,12 +67,34 @@ class World:
         held = [each for each in snapshot.attributes if each.source is not AttributeSource.CALLER]
         self.custom_names = {each.id: each.name for each in held}
         """Attributes that profiles hold beyond the built-in ones, by slot."""
-        self.unheld = BUILT_IN.intersection(self.attributes) - {each.name for each in held}
-        """Built-in facts that the registry has made the caller's own."""
+        self._unheld = BUILT_IN.intersection(self.attributes) - {each.name for each in held}
+        """Built-in facts that the registry has made the caller's own: a value held under that name
+        is an accident of an older registry and does not count."""
+        self._readings: dict[frozenset[str], Reading] = {}
+        self._reading_of: dict[str, Reading] = {}
+        self._reading_for: dict[KeyKind, Reading] = {}
         self.rendered_by_id: dict[int, Rendered] = {}
         self._together: dict[tuple[int, ...], Together] = {}
         self._place_gates: dict[str, PlaceGate] = {}
         self._degraded: dict[int, tuple[Answer, Answer]] = {}
+
+    def reading_of(self, flag: str) -> Reading:
+        """What reads the held facts that checks of this flag look at."""
+        known = self._reading_of.get(flag)
+        if known is None:
+            known = self._reading_of[flag] = self._reading([flag])
+        return known
+
+    def reading_for(self, kind: KeyKind) -> Reading:
+        """What reads those that checks of all flags look at which a kind of key may ask for."""
+        known = self._reading_for.get(kind)
+        if known is None:
+            known = self._reading_for[kind] = self._reading(self.flags_for(kind))
+        return known
+
+    def _reading(self, flags: Iterable[str]) -> Reading:
+        names = self.compiled.reads(flags) - self._unheld
+        return self._readings.setdefault(names, Reading(names, self.custom_names))
 
     def rendered(self, answer: Answer) -> Rendered:
         """The answer's bytes. The engine shares equal answers, so most are made only once."""
@@ -124,8 +148,8 @@ class State:
     def __init__(self, settings: Settings) -> None:
         self.environment = settings.environment
         self.world: World | None = None
-        self.buckets: int | None = None
-        """Number of profile hashes; None while unknown, and then no profile can be found."""
+        self.commands: Commands | None = None
+        """How profiles are read; None while their place is unknown, and then none can be found."""
         self.stream_secret: bytes = b""
         self.moment = Moment(settings.day_zone)
         self.decisions = Decisions()
@@ -156,6 +180,11 @@ class State:
         self.keys_by_id = {key.id: key for key in keys.keys}
         self._tokens = {}
         self.access_sequence = keys.sequence
+        self._forget()
+
+    def take_buckets(self, buckets: int | None) -> None:
+        """Swap the number of profile hashes."""
+        self.commands = None if buckets is None else Commands(buckets)
         self._forget()
 
     def remember(self, where: dict[bytes, T], text: bytes, meaning: T) -> None:

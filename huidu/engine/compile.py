@@ -52,7 +52,7 @@ class Compiled:
         snapshot: what was compiled.
     """
 
-    __slots__ = ("_attributes", "_checks", "_flags", "_readable", "_reader", "snapshot")
+    __slots__ = ("_attributes", "_checks", "_flags", "_readable", "_reader", "_reads", "snapshot")
 
     def __init__(
         self, snapshot: Snapshot, readable: frozenset[AttributeSource] = EVERY_SOURCE
@@ -73,6 +73,7 @@ class Compiled:
         self._checks: dict[str, Check] = {
             key: partial(self._first_check, key) for key in self._flags
         }
+        self._reads: dict[str, frozenset[str]] = {}
 
     def evaluate(
         self,
@@ -162,8 +163,26 @@ class Compiled:
         check = self._checks[flag_key]
         if isinstance(check, partial):
             # Two threads may both compile; they make the same function, and either may stay.
-            check = self._checks[flag_key] = compile_flag(self.plan(flag_key), self._checks)
+            check, self._reads[flag_key] = compile_flag(self.plan(flag_key), self._checks)
+            self._checks[flag_key] = check
         return check
+
+    def reads(self, flag_keys: Iterable[str]) -> frozenset[str]:
+        """Names of all attributes that checks of these flags may look at.
+
+        Whoever reads facts from somewhere need not read others: no answer depends on them.
+        """
+        found: frozenset[str] = frozenset()
+        seen: set[str] = set()
+        open_keys = list(flag_keys)
+        while open_keys:
+            key = open_keys.pop()
+            if key not in seen:
+                seen.add(key)
+                self.check_of(key)
+                found |= self._reads[key]
+                open_keys += [needed.flag for needed in self._flags[key].prerequisites]
+        return found
 
     def _first_check(
         self,

@@ -14,21 +14,24 @@ from huidu import reasons
 from huidu.engine.gate_source import GateWriter
 from huidu.engine.nodes import FALSE, TRUE, both
 from huidu.engine.places import with_places
-from huidu.engine.plan import Opening, Plan, StagePlan
+from huidu.engine.plan import REGION_ATTRIBUTE, Opening, Plan, StagePlan
 from huidu.engine.values import Memo
 from huidu.engine.writer import Check, Writer
 from huidu.model import FULL_THRESHOLD, Answer, Stage
 
 
-def compile_flag(plan: Plan, checks: Mapping[str, Check]) -> Check:
-    """The flag's check as a function.
+def compile_flag(plan: Plan, checks: Mapping[str, Check]) -> tuple[Check, frozenset[str]]:
+    """The flag's check as a function, and the attributes it looks at itself.
 
     Args:
         plan: the flag made ready.
         checks: where the checks of prerequisites are found when they are needed.
     """
-    check = FlagWriter(plan, checks).write().function()
-    return check if plan.places is None else with_places(check, plan, plan.places)
+    written = FlagWriter(plan, checks).write()
+    check, reads = written.function(), written.reads
+    if plan.places is None:
+        return check, reads
+    return with_places(check, plan, plan.places), reads | {REGION_ATTRIBUTE}
 
 
 class FlagWriter(GateWriter):

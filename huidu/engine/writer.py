@@ -96,6 +96,11 @@ class Writer:
                 self.line("else:", f"    {_LOAD[attribute.type].format(v=name)}")
         return self._loaded[attribute.name]
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """Names of the attributes the function looks at; it asks for no others."""
+        return frozenset(self._loaded)
+
     def bucket(self, name: str, seed: int) -> None:
         """Let the variable hold the user's place on the line of a seed; see `bucketing`."""
         if not self._has_raw:

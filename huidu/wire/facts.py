@@ -1,15 +1,16 @@
-"""A packed profile for one check: each fact is made when a rule first reads it.
+"""A packed profile for one check: only the facts that its rules look at are made.
 
 A rule reads two or three facts of twenty, and decoding all of them costs more than the check. One
-regular expression per layout (the first two bytes of a record) finds where every field lies; what
-a field says is worked out on demand. The format is told in `huidu.wire.record`, whose `read` says
-the same the long way.
+regular expression per layout (the first two bytes of a record) finds where every field lies; for
+each set of names one function is written that makes just those facts, without a call or an object
+more than that takes. The format is told in `huidu.wire.record`, whose `read` says the same the long
+way.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from functools import lru_cache
 from typing import Any, Final
@@ -22,10 +23,16 @@ from huidu.risk import faded
 from huidu.wire import record, ring
 
 Admissions = Mapping[int, Admission]
-Reader = Callable[["Facts", bytes], Any]
+Held = tuple[dict[str, Any], Admissions, frozenset[int]]
+"""Attributes by name, admissions by rollout slot, numbers of the big lists that hold the user."""
 
-WINDOWS: Final = (7, 30)
-"""Days of `weekly_payments` and `monthly_payments`."""
+Reader = Callable[[bytes, int], Held]
+"""Reads a record of one layout, given today's proleptic ordinal."""
+
+WINDOWS: Final = {"weekly_payments": 7, "monthly_payments": 30}
+"""Attributes that sum the ring, and over how many days."""
+
+MOST_LAYOUTS: Final = 4_096
 
 _LEB: Final = rb"([\x80-\xff]*+[\x00-\x7f])"
 _DAY: Final = rb"(..)"
@@ -34,84 +41,106 @@ _NO_ADMISSIONS: Final[dict[int, Admission]] = {}
 _NO_LISTS: Final[frozenset[int]] = frozenset()
 _read_custom: Final = msgspec.msgpack.Decoder(dict[int, Any]).decode
 
+_NUMBER: Final = "{0}[0] if len({0}) == 1 else number({0})"
+_MONEY: Final = "money({0})"
+_DATE: Final = "date(EPOCH + ({0}[0] | {0}[1] << 8))"
+_REGION: Final = "region({0})"
 
-class Layout(msgspec.Struct, frozen=True):
-    """Where the fields of one kind of record lie.
+_FIELDS: Final[tuple[tuple[int, int, str, bytes, str], ...]] = (
+    (0, record.REGION, "region", _LEB, _REGION),
+    (0, record.FRIENDS, "friends", _LEB, _NUMBER),
+    (1, record.ASSETS, "assets_cny", _LEB, _MONEY),
+    (1, record.YEARLY, "yearly_spend_cny", _LEB, _MONEY),
+    (1, record.RISK, "risk_score", _LEB, _MONEY),
+    (1, record.REGISTERED, "registered_at", _DAY, _DATE),
+    (1, record.AGE, "age", _LEB, _NUMBER),
+    (1, record.WIFI, "wifi_risk", _LEB, _MONEY),
+    (1, record.BALANCE, "outstanding_balance_cny", _LEB, _MONEY),
+    (1, record.APPLIED, "applied_fenfu_at", _DAY, _DATE),
+)
+"""In the order they are written: byte and bit that say whether it is there, name, form, source of
+its value."""
 
-    Args:
-        match: finds the fields; the last group is the ring and the tail.
-        readers: for each attribute its group and what makes a value of it.
-        ring: whether the last group begins with a ring.
-        tail: whether it ends with admissions, lists and custom facts.
-    """
-
-    match: Callable[[bytes], re.Match[bytes] | None]
-    readers: dict[str, tuple[int, Reader]]
-    ring: bool
-    tail: bool
-
-
-class Facts(dict[str, Any]):
-    """Attributes by name, made when they are first asked for with `facts[name]`.
-
-    Only for that: what nobody asked for yet is not there for `in`, `get` and iteration.
-    """
-
-    __slots__ = ("fields", "readers", "today")
-
-    def __init__(
-        self, fields: re.Match[bytes], readers: dict[str, tuple[int, Reader]], today: int
-    ) -> None:
-        self.fields = fields
-        self.readers = readers
-        self.today = today
-
-    def __missing__(self, name: str) -> Any:
-        group, read = self.readers[name]
-        value = self[name] = read(self, self.fields[group])
-        return value
-
-    def verify(self) -> None:
-        """Raises `ProfileError` when any of the record, not only what was asked for, is damaged."""
-        for name in record.read(self.fields.string):
-            if name == "counts":
-                self["weekly_payments"]
+BUILT_IN: Final = frozenset(
+    {name for _, _, name, _, _ in _FIELDS} | set(record.FLAGS) | set(WINDOWS)
+)
+"""The attributes a record has fields for."""
 
 
-def facts_of(
-    data: bytes, today: int, custom_names: Mapping[int, str]
-) -> tuple[dict[str, Any], Admissions, frozenset[int]]:
-    """What a record says on `today`: attributes, admissions by rollout slot, numbers of big lists.
-
-    Reading an attribute of a damaged record raises `ProfileError` or `IndexError`, at the latest
-    `huidu.wire.record.read` does.
+class Reading(dict[bytes, Reader]):
+    """Reads certain facts. Holds a function for each layout met so far, by its first two bytes.
 
     Args:
-        today: proleptic ordinal of the day in the platform's zone.
+        names: the attributes to read; a record's others are left alone.
         custom_names: names of the registered custom attributes by slot.
-    Raises:
-        ProfileError: of another format, or cut off.
     """
-    layout = _layout(data[:2])
-    fields = layout.match(data)
-    if fields is None:
-        raise ProfileError(f"a damaged record of {len(data)} bytes")
-    facts = Facts(fields, layout.readers, today)
-    if not layout.tail:
-        return facts, _NO_ADMISSIONS, _NO_LISTS
-    rest = fields[fields.re.groups]
-    try:
-        admissions, lists, custom = _tail(rest, ring.length(rest, 0) if layout.ring else 0)
-    except (IndexError, ValueError, msgspec.MsgspecError) as error:
-        raise ProfileError(f"a damaged record of {len(data)} bytes: {error}") from error
-    for slot, value in custom.items():
-        if slot in custom_names:
-            facts[custom_names[slot]] = value
-    return facts, admissions, lists
+
+    def __init__(self, names: Iterable[str], custom_names: Mapping[int, str]) -> None:
+        super().__init__()
+        self._names = frozenset(names)
+        custom = {(slot, name) for slot, name in custom_names.items() if name in self._names}
+        self._custom = frozenset(custom)
+
+    def __missing__(self, head: bytes) -> Reader:
+        if len(self) >= MOST_LAYOUTS:
+            self.clear()
+        made = self[head] = _reader(head, self._names & BUILT_IN, self._custom)
+        return made
+
+    def of(self, data: bytes, today: int) -> Held:
+        """What a record says on `today`. The same as ``reading[data[:2]](data, today)``, which
+        raises anything where this raises `ProfileError`.
+
+        Args:
+            today: proleptic ordinal of the day in the platform's zone.
+        Raises:
+            ProfileError: of another format, cut off, or damaged where one of the names is held.
+        """
+        try:
+            return self[data[:2]](data, today)
+        except (ArithmeticError, LookupError, ValueError, msgspec.MsgspecError) as error:
+            raise ProfileError(f"a damaged record of {len(data)} bytes: {error!r}") from error
 
 
-def _tail(data: bytes, at: int) -> tuple[Admissions, frozenset[int], dict[int, Any]]:
-    """Admissions, lists and custom facts by slot, from `at` on."""
+# What a field's bytes say
+
+
+def _number(text: bytes) -> int:
+    value = text[-1]
+    for byte in text[-2::-1]:  # none for most numbers
+        value = value << 7 | byte & 0x7F
+    return value
+
+
+def _money(text: bytes) -> int | float:
+    number = text[0] if len(text) == 1 else _number(text)
+    return (number >> 1) / 100 if number & 1 else number >> 1
+
+
+@lru_cache(4096)
+def _region(text: bytes) -> str:
+    return record.region_code(_number(text))
+
+
+@lru_cache(4096)
+def _before(day: bytes, ago: bytes) -> int:
+    """Ordinal of a day told as so many days before another."""
+    days = _number(ago)
+    return _EPOCH + (day[0] | day[1] << 8) - (days >> 1 ^ -(days & 1))
+
+
+def _payments(rest: bytes, skip: int, windows: tuple[int, ...], *, tail: bool) -> list[int]:
+    """Sums windows of the ring that `rest` begins with."""
+    size = ring.length(rest, 0)
+    if size > len(rest) or (size != len(rest) and not tail):
+        raise ProfileError(f"a damaged record: a ring of {size} bytes in {len(rest)}")
+    return ring.windows(rest[:size], skip, windows)
+
+
+def _tail(
+    data: bytes, at: int, facts: dict[str, Any], custom_names: Mapping[int, str]
+) -> tuple[Admissions, frozenset[int]]:
+    """Admissions and lists from `at` on; what custom facts follow is put into `facts`."""
     number = record.read_number
     admissions: Admissions = _NO_ADMISSIONS
     lists = _NO_LISTS
@@ -130,143 +159,150 @@ def _tail(data: bytes, at: int) -> tuple[Admissions, frozenset[int], dict[int, A
             listed, at = number(data, at)
             numbers.append(listed)
         lists = frozenset(numbers)
-    return admissions, lists, _read_custom(data[at:]) if at < len(data) else {}
+    if at < len(data):
+        for slot, value in _read_custom(data[at:]).items():
+            if slot in custom_names:
+                facts[custom_names[slot]] = value
+    return admissions, lists
 
 
-# What a field's bytes say
+def _damaged(data: bytes) -> ProfileError:
+    return ProfileError(f"a damaged record of {len(data)} bytes")
 
 
-def _number(text: bytes) -> int:
-    value = text[-1]
-    for byte in text[-2::-1]:  # none for most numbers
-        value = value << 7 | byte & 0x7F
-    return value
+_TOOLS: Final[dict[str, Any]] = {
+    "__builtins__": {},
+    "len": len,
+    "float": float,
+    "number": _number,
+    "money": _money,
+    "region": _region,
+    "date": date.fromordinal,
+    "before": _before,
+    "faded": faded,
+    "payments": _payments,
+    "ring_length": ring.length,
+    "tail": _tail,
+    "damaged": _damaged,
+    "EPOCH": _EPOCH,
+    "NO_ADMISSIONS": _NO_ADMISSIONS,
+    "NO_LISTS": _NO_LISTS,
+}
 
 
-def _money(text: bytes) -> int | float:
-    number = _number(text)
-    return (number >> 1) / 100 if number & 1 else number >> 1
+class _Layout:
+    """Where the fields of one kind of record lie.
+
+    Attributes:
+        find: finds the fields; the last group is the ring and the tail.
+        groups: the group of each field's bytes by name, of those that are held.
+        day, scored, newest, rest: groups of the day of the facts, the days of the score and of the
+            ring, and of what follows the fields.
+    """
+
+    def __init__(self, head: bytes) -> None:
+        """Raises `ProfileError` when no record begins so."""
+        if len(head) < 2 or head[0] & 3 != record.FORMAT:
+            raise ProfileError(f"expected format {record.FORMAT}, got {head.hex() or 'nothing'}")
+        first, second = head
+        self.held = bool(first & record.HELD)
+        self.ring, self.tail = bool(first & record.RING), bool(first & record.TAIL)
+        self.all_known = bool(first & record.ALL_KNOWN)
+        self.groups: dict[str, int] = {}
+        self.day = 2
+        pattern = rb"(?s)..(.)" if self.all_known else rb"(?s)..(..)"
+        last = 1
+        if self.held:
+            pattern += _DAY
+            last = self.day
+            for byte, bit, name, form, _ in _FIELDS:
+                if head[byte] & bit:
+                    last += 1
+                    pattern += form
+                    self.groups[name] = last
+                    if name == "risk_score":
+                        last += 1
+                        pattern += _LEB
+                        self.scored = last
+            if self.ring:
+                last += 1
+                pattern += _LEB
+                self.newest = last
+        elif second or first & (record.RING | record.REGION | record.FRIENDS):
+            raise ProfileError("a damaged record: facts without their day")
+        self.rest = last + 1
+        pattern += rb"(.+)" if self.tail or self.ring else rb"()"
+        self.find = re.compile(pattern).fullmatch
 
 
-@lru_cache(4096)
-def _region(text: bytes) -> str:
-    return record.region_code(_number(text))
+_layout: Final = lru_cache(MOST_LAYOUTS)(_Layout)
 
 
-def _yes_no(bit: int, name: str) -> Reader:
-    def read(_facts: Facts, text: bytes) -> bool:
-        if len(text) > 1 and not text[1] >> bit & 1:
-            raise KeyError(name)
-        return bool(text[0] >> bit & 1)
+@lru_cache(MOST_LAYOUTS)
+def _reader(head: bytes, names: frozenset[str], custom: frozenset[tuple[int, str]]) -> Reader:
+    """The function that reads the facts of these names from records that begin so.
 
-    return read
-
-
-def _read_day(_facts: Facts, text: bytes) -> date:
-    return date.fromordinal(_EPOCH + (text[0] | text[1] << 8))
-
-
-def _read_number(_facts: Facts, text: bytes) -> int:
-    return _number(text)
+    Like a flag's check it is put together from fixed pieces, and runs without builtins.
+    """
+    layout = _layout(head)
+    source = _source(layout, names)
+    namespace = _TOOLS | {"find": layout.find, "CUSTOM": dict(custom)}
+    exec(compile(source, "<huidu record>", "exec", dont_inherit=True), namespace)  # noqa: S102
+    reader: Reader = namespace["read"]
+    return reader
 
 
-def _read_money(_facts: Facts, text: bytes) -> int | float:
-    return _money(text)
+def _source(layout: _Layout, names: frozenset[str]) -> str:
+    groups: set[int] = set()
+    before: list[str] = []
+    items: list[str] = []
+    after: list[str] = []
 
+    def group(number: int) -> str:
+        groups.add(number)
+        return f"g{number}"
 
-def _read_region(_facts: Facts, text: bytes) -> str:
-    return _region(text)
+    def days_since(number: int) -> str:
+        return f"today - before({group(layout.day)}, {group(number)})"
 
-
-def _risk(day: int, scored: int) -> Reader:
-    """Reads the score as it has faded; `day` and `scored` are the groups of its days."""
-
-    def read(facts: Facts, text: bytes) -> float:
-        number = text[0] if len(text) == 1 else _number(text)
-        base = (number >> 1) / 100 if number & 1 else number >> 1
-        calm_days = facts.today - _before(facts.fields[day], facts.fields[scored])
-        return faded(base, calm_days if calm_days > 0 else 0)
-
-    return read
-
-
-def _payments(window: int, day: int, newest: int, *, tail: bool) -> Reader:
-    """Sums one window of the ring; `day` and `newest` are the groups of its days."""
-
-    def read(facts: Facts, rest: bytes) -> int:
-        size = ring.length(rest, 0)
-        if size > len(rest) or (size != len(rest) and not tail):
-            raise ProfileError(f"a damaged record: a ring of {size} bytes in {len(rest)}")
-        skip = _before(facts.fields[day], facts.fields[newest]) - facts.today
-        sums = ring.windows(rest[:size], skip, WINDOWS)
-        facts["weekly_payments"], facts["monthly_payments"] = sums
-        return sums[window]
-
-    return read
-
-
-def _before(day: bytes, ago: bytes) -> int:
-    """Ordinal of a day told as so many days before another."""
-    days = ago[0] if len(ago) == 1 else _number(ago)
-    return _EPOCH + (day[0] | day[1] << 8) - (days >> 1 ^ -(days & 1))
-
-
-def _no_payments(_facts: Facts, _rest: bytes) -> int:
-    return 0
-
-
-_YES_NO: Final = {name: _yes_no(bit, name) for bit, name in enumerate(record.FLAGS)}
-
-_FIELDS: Final[tuple[tuple[int, int, str, bytes, Reader], ...]] = (
-    (0, record.REGION, "region", _LEB, _read_region),
-    (0, record.FRIENDS, "friends", _LEB, _read_number),
-    (1, record.ASSETS, "assets_cny", _LEB, _read_money),
-    (1, record.YEARLY, "yearly_spend_cny", _LEB, _read_money),
-    (1, record.RISK, "risk_score", _LEB, _read_money),
-    (1, record.REGISTERED, "registered_at", _DAY, _read_day),
-    (1, record.AGE, "age", _LEB, _read_number),
-    (1, record.WIFI, "wifi_risk", _LEB, _read_money),
-    (1, record.BALANCE, "outstanding_balance_cny", _LEB, _read_money),
-    (1, record.APPLIED, "applied_fenfu_at", _DAY, _read_day),
-)
-"""In the order they are written: byte and bit that say whether it is there, name, form, reader."""
-
-
-BUILT_IN: Final = frozenset(
-    {name for _, _, name, _, _ in _FIELDS} | set(_YES_NO) | {"weekly_payments", "monthly_payments"}
-)
-"""The attributes a record has fields for."""
-
-
-@lru_cache(4096)
-def _layout(head: bytes) -> Layout:
-    """The layout of the records with these first two bytes."""
-    if len(head) < 2 or head[0] & 3 != record.FORMAT:
-        raise ProfileError(f"expected format {record.FORMAT}, got {head.hex() or 'nothing'}")
-    first, second = head
-    pattern = rb"(?s)..(.)" if first & record.ALL_KNOWN else rb"(?s)..(..)"
-    readers: dict[str, tuple[int, Reader]] = {name: (1, read) for name, read in _YES_NO.items()}
-    groups, day = 1, 2
-    has_ring, tail = bool(first & record.RING), bool(first & record.TAIL)
-    if first & record.HELD:
-        pattern += _DAY
-        groups = day
-        for byte, bit, name, form, read in _FIELDS:
-            if head[byte] & bit:
-                groups += 1
-                pattern += form
-                readers[name] = groups, read
-                if name == "risk_score":
-                    pattern += _LEB
-                    readers[name] = groups, _risk(day, groups + 1)
-                    groups += 1
-        if has_ring:
-            pattern += _LEB
-            groups += 1
-        for window, name in enumerate(("weekly_payments", "monthly_payments")):
-            read = _payments(window, day, groups, tail=tail) if has_ring else _no_payments
-            readers[name] = groups + 1, read
-    elif second or first & (record.RING | record.REGION | record.FRIENDS):
-        raise ProfileError("a damaged record: facts without their day")
-    pattern += rb"(.+)" if tail or has_ring else rb"()"
-    return Layout(re.compile(pattern).fullmatch, readers, has_ring, tail)
+    for _, _, name, _, value in _FIELDS:
+        if name not in names or name not in layout.groups:
+            continue
+        text = group(layout.groups[name])
+        if name == "risk_score":
+            before += [f"risk = {value.format(text)}", f"calm = {days_since(layout.scored)}"]
+            value = "faded(risk, calm) if calm > 0 else float(risk)"
+        items.append(f"{name!r}: {value.format(text)}")
+    for bit, name in enumerate(record.FLAGS):
+        if name in names:
+            text, mask = group(1), 1 << bit
+            if layout.all_known:
+                items.append(f"{name!r}: {text}[0] & {mask} != 0")
+            else:
+                after.append(f"if {text}[1] & {mask}: facts[{name!r}] = {text}[0] & {mask} != 0")
+    summed = [name for name in WINDOWS if name in names]
+    if layout.held and summed:
+        if layout.ring:
+            sums = ", ".join(f"{name}" for name in summed)
+            windows = tuple(WINDOWS[name] for name in summed)
+            skip = f"-({days_since(layout.newest)})"
+            call = f"payments({group(layout.rest)}, {skip}, {windows}, tail={layout.tail})"
+            before.append(f"[{sums}] = {call}")
+        items += [f"{name!r}: {name if layout.ring else 0}" for name in summed]
+    after_facts = "NO_ADMISSIONS, NO_LISTS"
+    if layout.tail:
+        rest = group(layout.rest)
+        at = f"ring_length({rest}, 0)" if layout.ring else "0"
+        after.append(f"admissions, lists = tail({rest}, {at}, facts, CUSTOM)")
+        after_facts = "admissions, lists"
+    lines = ["match = find(data)", "if match is None: raise damaged(data)"]
+    if groups:
+        wanted = sorted(groups)
+        targets = ", ".join(f"g{number}" for number in wanted)
+        lines.append(f"{targets} = match.group({', '.join(map(str, wanted))})")
+    facts = f"{{{', '.join(items)}}}"
+    if after:
+        lines += [*before, f"facts = {facts}", *after, f"return facts, {after_facts}"]
+    else:
+        lines += [*before, f"return {facts}, {after_facts}"]
+    return "\n    ".join(["def read(data, today):", *lines])

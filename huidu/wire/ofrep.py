@@ -28,7 +28,9 @@ class _Request(msgspec.Struct):
     context: dict[str, Any] | msgspec.UnsetType = msgspec.UNSET
 
 
-_requests: Final = msgspec.json.Decoder(_Request)
+requests: Final = msgspec.json.Decoder(_Request)
+"""Reads a request; `read_context` also says what is wrong with it."""
+
 _encode: Final = msgspec.json.Encoder().encode
 
 
@@ -39,7 +41,7 @@ def read_context(body: bytes) -> dict[str, Any]:
         InputError: not JSON (`PARSE_ERROR`), or JSON of another shape (`INVALID_CONTEXT`).
     """
     try:
-        request = _requests.decode(body)
+        request = requests.decode(body)
     except RecursionError:
         raise InputError("nested deeper than any context", code=reasons.PARSE_ERROR) from None
     except msgspec.ValidationError as error:

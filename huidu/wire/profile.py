@@ -8,7 +8,8 @@ chance of 2**-48. The format of a record is told in `huidu.wire.record`.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from struct import Struct
 from typing import Any, Final
 
 from xxhash import xxh3_128_digest
@@ -25,7 +26,6 @@ USERS_PER_HASH: Final = 160
 WEEK_DAYS: Final = 7
 MONTH_DAYS: Final = 30
 
-_number: Final = int.from_bytes  # big-endian
 _NONE: Final[dict[int, Admission]] = {}
 _NO_LISTS: Final[frozenset[int]] = frozenset()
 
@@ -45,8 +45,12 @@ def address(user_id: str, buckets: int) -> tuple[bytes, bytes]:
 
 def place(user_id: str, buckets: int) -> tuple[int, bytes]:
     """Number of the hash and the field in it of a user's record."""
-    digest = xxh3_128_digest(user_id.encode("utf-8", "surrogatepass"))
-    return _number(digest[:8]) & (buckets - 1), digest[10:]
+    number, field = spread(xxh3_128_digest(user_id.encode("utf-8", "surrogatepass")))
+    return number & (buckets - 1), field
+
+
+spread: Final[Callable[[bytes], tuple[int, bytes]]] = Struct(">4xI2x6s").unpack
+"""From the 128-bit XXH3 of a user's id: a number whose low bits are the hash's, and the field."""
 
 
 def key_of(bucket: int, buckets: int) -> bytes:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from edge.context import merged, said, sayable
+from edge.context import said, sayable
 from huidu.errors import InputError
 from huidu.model import Attribute, AttributeSource, AttributeType
 from huidu.wire.access import KeyKind
@@ -16,13 +16,10 @@ REGISTRY = [
     Attribute(id=2, name="caller", type=AttributeType.STRING, source=AttributeSource.CALLER),
     Attribute(id=3, name="either", type=AttributeType.STRING, source=AttributeSource.EITHER),
 ]
-CALLERS_OWN = frozenset({"caller"})
 
 
 def facts(kind: KeyKind, held: dict[str, Any], context: dict[str, Any]) -> dict[str, Any]:
-    counted = dict(held)
-    merged(counted, said(context, sayable(REGISTRY, kind)), CALLERS_OWN)
-    return {name: value for name, value in counted.items() if value is not None}
+    return held | said(context, sayable(REGISTRY, kind))
 
 
 @pytest.mark.parametrize("kind", [KeyKind.SERVER, KeyKind.ADMIN])
@@ -48,11 +45,6 @@ def test_a_client_says_only_what_is_the_callers_own() -> None:
 def test_what_the_server_leaves_out_is_completed_from_what_is_held() -> None:
     assert facts(KeyKind.SERVER, {"either": "h"}, {}) == {"either": "h"}
     assert facts(KeyKind.SERVER, {"either": "h"}, {"either": None}) == {"either": "h"}
-
-
-def test_a_held_value_of_the_callers_own_attribute_does_not_count() -> None:
-    assert facts(KeyKind.SERVER, {"caller": "old", "held": "h"}, {}) == {"held": "h"}
-    assert facts(KeyKind.SERVER, {"caller": "old"}, {"caller": "new"}) == {"caller": "new"}
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,18 @@ def test_a_check_answers_as_the_reference_does(snapshot: Snapshot, asked: list[U
 
 @settings(max_examples=80, deadline=None)
 @given(snapshots(), several_users)
+def test_no_answer_depends_on_facts_the_checks_do_not_read(snapshot: Snapshot, asked: list[User]):
+    compiled = compile_snapshot(snapshot)
+    for flag in snapshot.flags:
+        names = compiled.reads([flag.key])
+        for user in asked:
+            read = {name: fact for name, fact in user.attributes.items() if name in names}
+            with_less = compiled.evaluate(flag.key, user.key, read, user.admissions, user.lists)
+            assert with_less == compiled.check(flag.key, user)
+
+
+@settings(max_examples=80, deadline=None)
+@given(snapshots(), several_users)
 def test_an_explanation_comes_to_the_answer_of_the_check(snapshot: Snapshot, asked: list[User]):
     compiled = compile_snapshot(snapshot)
     for flag in snapshot.flags:

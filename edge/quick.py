@@ -1,0 +1,123 @@
+"""The way nearly every check goes: from a request to a command, from a reply to an answer.
+
+Two functions do all of it, without a call into others of ours but the flag's own and the reader of
+its facts: a check is some microseconds, and a call in Python a twelfth of one. They know only
+the most frequent case: one flag, a request like the one before it, a record that can be read, an
+answer that was given before. Whatever is not that (a fault, a new answer, another order) they leave
+to `edge.checks`, which does the same step by step and knows every case.
+
+`tests/edge/test_quick.py` asks the same of both.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Final
+
+from xxhash import xxh3_128_digest
+
+from edge import context
+from edge.checks import NOTHING_SAID, Check
+from edge.link import Reply, Waiter
+from edge.profiles import MOST_WAITING
+from huidu.model import MAX_ID_CHARACTERS
+from huidu.wire.ofrep import requests
+from huidu.wire.profile import spread
+
+if TYPE_CHECKING:
+    from edge.connection import Connection
+    from edge.requests import Plan
+    from edge.server import Edge
+
+logger = logging.getLogger("huidu.edge")
+
+_read: Final = requests.decode
+
+
+def ask(connection: Connection, plan: Plan, data: bytes) -> bool:
+    """Ask for the profile a check needs.
+
+    Args:
+        connection: nothing else is to be answered on it.
+        plan: what the request's head means; its `commands` are known.
+        data: the whole request.
+    Returns:
+        Whether that was done. If not, nothing was done.
+    """
+    commands, profiles = plan.commands, plan.profiles
+    assert commands is not None
+    waiters = profiles.waiters
+    if profiles.open or not profiles.link.alive or len(waiters) >= MOST_WAITING:
+        return False
+    try:
+        said: Any = _read(data[plan.body :]).context
+        user = said["targetingKey"]
+        if len(user) > MAX_ID_CHARACTERS or not user or not user.isprintable():
+            return False
+        # What is printable has no lone surrogates.
+        bucket, field = spread(xxh3_128_digest(user.encode()))
+        said = NOTHING_SAID if len(said) == 1 else context.said(said, plan.right.sayable)
+    except Exception:  # `edge.checks` finds out what is wrong, and says so
+        return False
+    # An object whose fields are set from here costs half of one with an `__init__` of its own.
+    check = Check()
+    check.connection = connection
+    check.plan = plan
+    check.user = user
+    check.said = said
+    check.ready = None
+    connection.queue.append(check)
+    waiters.append(check)
+    unsent = profiles.unsent
+    if not unsent:
+        profiles.send_soon()
+    unsent.append(commands[bucket & commands.mask] + field)
+    return True
+
+
+def answer_all(edge: Edge, next_reply: Callable[[], Reply], waiters: deque[Waiter]) -> None:
+    """Answer the checks whose replies have come. Their moment has been looked at already."""
+    take = waiters.popleft
+    lines = edge.responses.json_ok
+    moment, decisions = edge.state.moment, edge.state.decisions
+    ms, day = moment.ms, moment.day
+    quick = 0
+    while (reply := next_reply()) is not False:
+        if not waiters:
+            continue
+        check = take()
+        if type(check) is not Check or type(reply) is not bytes or not check.plan.quick:
+            check(reply)
+            continue
+        plan, user = check.plan, check.user
+        try:
+            facts, admissions, lists = plan.reading[reply[:2]](reply, day)
+            if check.said:
+                facts.update(check.said)
+            rendered = plan.rendered[id(plan.evaluate(user, facts, admissions, lists))]
+        except Exception:  # a damaged record, an answer's first time, ...
+            check(reply)
+            continue
+        if rendered.failed:
+            check(reply)
+            continue
+        quick += 1
+        rendered.given[0] += 1
+        decision = decisions.next(ms)
+        if rendered.records:
+            edge.exposures.take(plan.right.world, rendered, user, admissions, ms, decision)
+        if rendered.lines is not lines:
+            rendered.begin(lines)
+        connection = check.connection
+        queue = connection.queue
+        if len(queue) == 1 and not connection.stopping:
+            # uvloop writes at the end of its turn, after the other answers of this turn were made:
+            # their clients are awake then, and a wake-up costs as much as a check.
+            queue.clear()
+            connection.transport.write(rendered.start + decision + rendered.end)
+        else:
+            check.finish(rendered.start + decision + rendered.end)
+    edge.metrics.asked += quick
+    edge.profiles.answered()
