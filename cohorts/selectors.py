@@ -103,6 +103,24 @@ def profile_at(user_id: str, at: datetime.datetime) -> PastProfile | None:
     return PastProfile(user_id, known, at)
 
 
+def learned(user_id: str, at: datetime.datetime) -> dict[str, datetime.datetime]:
+    """When each fact that was held at `at` was learned, by attribute name.
+
+    Counted payments go by the last payment of their window; facts told by callers have no age.
+    """
+    rows = (
+        ProfileHistory.objects.filter(user_id=user_id, at__lte=at)
+        .order_by("at", "id")
+        .values_list("at", "changes")
+    )
+    found = {name: moment for moment, changes in rows for name in changes}
+    found.pop(RISK_DAY, None)  # told by its score
+    paid = PaymentEvent.objects.filter(user_id=user_id, paid_at__lte=at).order_by("-paid_at")
+    if last := paid.values_list("paid_at", flat=True).first():
+        found |= {"weekly_payments": last, "monthly_payments": last}
+    return found
+
+
 def held_user(user_id: str, at: datetime.datetime) -> model.User:
     """The user as the engine judges it at `at`, from PostgreSQL; a bare key when nothing is held.
 

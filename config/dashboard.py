@@ -13,7 +13,7 @@ from django.utils import timezone
 from django.utils.translation import gettext
 
 from config.templatetags.huidu import ago
-from rollout.admin import board, decisions
+from rollout.admin import board, cases, decisions
 from rollout.models import (
     AuditEntry,
     ChangeRequest,
@@ -61,6 +61,9 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
             "health": health(environment),
             "freezes": freezes(timezone.now()),
             "waiting": ChangeRequest.objects.filter(status=ChangeRequest.Status.PENDING).count(),
+            "late_cases": cases.overdue(environment)
+            if request.user.has_perm("rollout.view_case")
+            else 0,
             "may_kill": request.user.has_perm("rollout.change_flag"),
             "now": timezone.now(),
             "first_steps": first_steps(),
@@ -90,6 +93,12 @@ def environment_badge(request: HttpRequest) -> list[str]:
 def waiting_changes(request: HttpRequest) -> str:
     """How many change requests wait, behind their line of the menu."""
     count = ChangeRequest.objects.filter(status=ChangeRequest.Status.PENDING).count()
+    return str(count) if count else ""
+
+
+def late_cases(request: HttpRequest) -> str:
+    """How many review cases are overdue, behind their line of the menu."""
+    count = cases.overdue(board.environment())
     return str(count) if count else ""
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import secrets
+from datetime import date, timedelta
 from functools import cached_property
 from ipaddress import ip_network
 from pathlib import Path
@@ -52,6 +54,24 @@ def _warehouse(text: str) -> str:
     return text
 
 
+def _days(text: object) -> object:
+    """Single days and ranges, ``2027-02-05/2027-02-11 春节``, as the days they name."""
+    if not isinstance(text, str):
+        return text
+    parts = [part.split()[0] for part in re.split(r"[,;，；]", text) if part.strip()]
+    days = set()
+    for part in parts:
+        first, _, last = part.partition("/")
+        try:
+            start, end = date.fromisoformat(first), date.fromisoformat(last or first)
+        except ValueError as error:
+            raise ValueError(f"expected a day such as 2027-02-05, got {part!r}") from error
+        if not 0 <= (end - start).days <= 366:
+            raise ValueError(f"expected a range of at most a year, got {part!r}")
+        days |= {start + timedelta(days=n) for n in range((end - start).days + 1)}
+    return frozenset(days)
+
+
 def _targets(names: list[str]) -> list[str]:
     for name in names:
         # What looks like a network must be one: a typing error must not read as a host name.
@@ -60,6 +80,7 @@ def _targets(names: list[str]) -> list[str]:
     return [name for name in names if name]
 
 
+Days = Annotated[frozenset[date], NoDecode, BeforeValidator(_days)]
 Names = Annotated[list[str], NoDecode, BeforeValidator(_split)]
 
 
@@ -102,6 +123,12 @@ class Environment(BaseSettings):
     """Hosts and networks (10.0.0.0/8) that webhooks and readings may reach although private."""
     freeze_windows: Annotated[tuple[Freeze, ...], NoDecode, BeforeValidator(freeze.parse)] = ()
     """Times without promotion: 2027-02-05/2027-02-12 春节, separated by commas."""
+    review_working_days: int = Field(default=15, ge=1, le=250)
+    """Working days within which a review by a person is answered."""
+    holidays: Days = frozenset()
+    """Days off besides weekends: 2027-02-05/2027-02-11 春节, separated by commas."""
+    worked_weekends: Days = frozenset()
+    """Saturdays and Sundays that are worked in exchange, separated by commas."""
     email_host: str = ""
     """The mail server; empty: mails are written to the log."""
     email_port: int = Field(default=587, ge=1, le=65535)

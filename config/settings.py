@@ -205,6 +205,9 @@ HUIDU_PUBLIC_URL = ENV.public_url.rstrip("/")
 HUIDU_PROMETHEUS_URL = ENV.prometheus_url
 HUIDU_WAREHOUSE_URL = ENV.warehouse_url
 HUIDU_PRIVATE_TARGETS = ENV.private_targets
+HUIDU_REVIEW_WORKING_DAYS = ENV.review_working_days
+HUIDU_HOLIDAYS = ENV.holidays
+HUIDU_WORKED_WEEKENDS = ENV.worked_weekends
 HUIDU_FREEZE_WINDOWS = freeze.moments(ENV.freeze_windows, ENV.day_zone)
 
 EMAIL_BACKEND = "django.core.mail.backends." + ("smtp" if ENV.email_host else "console")

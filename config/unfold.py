@@ -89,6 +89,12 @@ UNFOLD: dict[str, Any] = {
                 "items": [
                     entry(_("User diagnosis"), "person_search", "diagnose", "cohorts.profile"),
                     entry(_("Population waterfall"), "filter_alt", "waterfall", "cohorts.profile"),
+                    listing(
+                        _("Review cases"),
+                        "support_agent",
+                        "rollout.case",
+                        "config.dashboard.late_cases",
+                    ),
                     listing(_("Cohort rules"), "groups", "cohorts.cohort"),
                     listing(_("User lists"), "list_alt", "cohorts.userlist"),
                     listing(_("User profiles"), "badge", "cohorts.profile"),

@@ -7,11 +7,12 @@ from typing import Final
 from celery import shared_task
 from django.utils import timezone
 
-from rollout.services import deliveries
+from rollout.services import cases, deliveries
 
 SCHEDULE: Final[dict[str, float]] = {
     "rollout.tasks_messages.deliver": 5.0,
     "rollout.tasks_messages.forget_deliveries": 86_400.0,
+    "rollout.tasks_messages.tell_overdue_cases": 300.0,
 }
 """Task name to seconds between ticks."""
 
@@ -26,3 +27,9 @@ def deliver() -> dict[str, int]:
 def forget_deliveries() -> int:
     """Drop deliveries that ended long ago."""
     return deliveries.forget_old(now=timezone.now())
+
+
+@shared_task(acks_late=True)
+def tell_overdue_cases() -> int:
+    """Tell of review cases whose due date has passed."""
+    return cases.tell_overdue(now=timezone.now())

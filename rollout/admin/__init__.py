@@ -2,6 +2,7 @@
 
 from rollout.admin import (
     access,
+    cases,
     changes,
     cohorts,
     decisions,
@@ -22,6 +23,7 @@ from rollout.admin import (
 
 __all__ = [
     "access",
+    "cases",
     "changes",
     "cohorts",
     "decisions",

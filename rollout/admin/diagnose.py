@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, cast
 
 import msgspec
 from django import forms
-from django.contrib import admin
+from django.contrib import admin, messages
 from django.contrib.auth.models import AbstractBaseUser
 from django.core.exceptions import PermissionDenied
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.template.response import TemplateResponse
 from django.urls import reverse
 from django.utils import timezone
@@ -26,42 +25,18 @@ from unfold.widgets import (
 )
 
 from cohorts import selectors as who
-from cohorts.admin.base import badge
 from cohorts.admin.fields import shown_percent
 from cohorts.admin.users import RISK_PERMISSION
 from cohorts.models import Profile
-from cohorts.wording import SIGNS, Vocabulary, label_of
+from cohorts.wording import label_of
 from huidu import model
-from huidu.engine.explain import Explanation
 from huidu.errors import HuiduError
-from rollout.admin import board, faults
-from rollout.advice import advice
+from rollout.admin import board, faults, step_lines
+from rollout.admin.base import actor
 from rollout.explanations import tell
-from rollout.models import Flag
-from rollout.services import audit, reading, since, waiting
+from rollout.models import Case, Flag
+from rollout.services import audit, cases, reading, since, voices, waiting
 from rollout.services.answering import compiled_snapshot, snapshot_in_force, words_for
-
-OUTCOME_KIND = {"pass": "good", "fail": "bad", "unknown": "warn", "skipped": "plain"}
-OUTCOMES = {
-    "pass": _("passes"),
-    "fail": _("refuses"),
-    "unknown": _("cannot be judged"),
-    "skipped": _("not asked"),
-}
-STEPS = {
-    "kill": _("Emergency stop"),
-    "identity": _("Identity"),
-    "block_list": _("Block list"),
-    "enabled": _("Switched on"),
-    "allow_list": _("Allow list"),
-    "prerequisite": _("Needed product"),
-    "exclusion": _("Exclusion group"),
-    "gate": _("Gate"),
-    "rollout": _("Rollout"),
-    "stage": _("Stage"),
-    "tier": _("Tier"),
-    "variant": _("Variant"),
-}
 
 
 class FlagField(forms.ModelChoiceField):  # type: ignore[type-arg]
@@ -146,21 +121,6 @@ class DiagnoseForm(forms.Form):
         return user
 
 
-@dataclass(frozen=True)
-class StepLine:
-    """One step as the page shows it."""
-
-    title: str
-    kind: str
-    outcome: Any
-    state: str
-    needs: list[dict[str, str]]
-    text: str
-    why: str
-    link: str
-    decides: bool
-
-
 def diagnose(request: HttpRequest) -> HttpResponse:
     """GET with ``flag`` and ``user`` answers; without them it asks."""
     if not request.user.has_perm("cohorts.view_profile"):
@@ -179,11 +139,35 @@ def diagnose(request: HttpRequest) -> HttpResponse:
         else [],
     }
     if asked and form.is_valid():
+        if request.method == "POST":
+            return _open_case(request, form.cleaned_data)
         try:
             context.update(_answer(request, form.cleaned_data))
         except HuiduError as fault:
             form.add_error(None, faults.in_words(fault))
     return TemplateResponse(request, "huidu/diagnose.html", context)
+
+
+def _open_case(request: HttpRequest, asked: dict[str, Any]) -> HttpResponse:
+    """Support asks for a review by a person, for the customer at the other end of the line."""
+    if not request.user.has_perm("rollout.add_case"):
+        raise PermissionDenied
+    case, new = cases.open_case(
+        board.environment(),
+        asked["flag"].key,
+        asked["user"],
+        by=actor(request),
+        channel=Case.Channel.SUPPORT,
+        claim=request.POST.get("claim", "")[: cases.MAX_TEXT].replace("\0", ""),
+        at=asked["at"],
+    )
+    told = (
+        gettext("Review case #%(number)s is open.")
+        if new
+        else gettext("Review case #%(number)s was open already.")
+    )
+    messages.success(request, told % {"number": case.pk})
+    return HttpResponseRedirect(reverse("admin:rollout_case_change", args=(case.pk,)))
 
 
 def _answer(request: HttpRequest, asked: dict[str, Any]) -> dict[str, Any]:
@@ -208,13 +192,20 @@ def _answer(request: HttpRequest, asked: dict[str, Any]) -> dict[str, Any]:
     published = compiled.flags.get(flag.key)
     language = "zh" if (get_language() or "").startswith("zh") else "en"
     audience = "risk" if risk else "support"
-    inside = tell(found, published, audience=audience, language=language, words=words)
+    inside = voices.voice(
+        compiled, found, user, audience=audience, language=language, words=words, at=now
+    )
     secret = frozenset() if risk else words.secret
     customer = {
         each: tell(found, published, audience="customer", language=each, words=words)
         for each in ("zh", "en")
     }
+    underway = Case.objects.filter(
+        flag=flag, user_id=asked["user"], status__in=Case.UNDER_WAY
+    ).first()
     return {
+        "open_case": underway,
+        "may_open_case": underway is None and request.user.has_perm("rollout.add_case"),
         "asked_flag": flag,
         "asked_user": asked["user"],
         "known": Profile.objects.filter(pk=asked["user"]).exists(),
@@ -223,13 +214,13 @@ def _answer(request: HttpRequest, asked: dict[str, Any]) -> dict[str, Any]:
         if inside["payload"]
         else "",
         "customer": customer,
-        "steps": _steps(inside, flag, words.gates, found),
+        "steps": step_lines.lines(inside, flag, words.gates),
         "draw": _draw(inside["draw"]),
         "stage_name": _stage_name(flag, inside["stage"]),
         "version": version,
         "sequence": found.sequence,
         "risk_voice": risk,
-        "advice": advice(compiled, found, user, audience=audience, language=language, words=words),
+        "advice": inside["changes"],
         "entry": waiting.planned_entry(compiled, found, user),
         "calm": waiting.calm(compiled, found, user, now) if risk else [],
         "changed": since.changed(
@@ -248,121 +239,6 @@ def _answer(request: HttpRequest, asked: dict[str, Any]) -> dict[str, Any]:
             for each in inside["missing"]
         ],
     }
-
-
-def _steps(told: dict[str, Any], flag: Flag, gates: Any, found: Explanation) -> list[StepLine]:
-    words = Vocabulary.load()
-    stages = {
-        stage.key: stage
-        for rollout in flag.rollouts.prefetch_related("stages")
-        for stage in rollout.stages.all()
-    }
-    lines: list[StepLine] = []
-    for step in told["steps"]:
-        kind, outcome = str(step["kind"]), str(step["outcome"])
-        if kind == "variant":
-            continue
-        row = gates.get(step["key"]) if kind == "gate" else stages.get(step["key"])
-        lines.append(
-            StepLine(
-                title=_title(kind, step, row),
-                kind=str(STEPS.get(kind, kind)),
-                outcome=badge(OUTCOMES.get(outcome, outcome), OUTCOME_KIND.get(outcome, "")),
-                state=outcome,
-                needs=[_need(each, words) for each in step["needs"]] + _details(kind, step),
-                text=step["text"],
-                why=step["why"] or "",
-                link=_link(kind, row, flag),
-                decides=step["why"] == told["why"]
-                and not told["visible"]
-                and not any(line.decides for line in lines),
-            )
-        )
-    return lines
-
-
-def _title(kind: str, step: dict[str, Any], row: Any) -> str:
-    if row is not None and hasattr(row, "label_zh"):
-        return label_of(row)
-    return str(step["key"] or STEPS.get(kind, kind))
-
-
-def _link(kind: str, row: Any, flag: Flag) -> str:
-    if row is None:
-        return reverse("admin:rollout_flag_change", args=(flag.pk,)) if kind == "kill" else ""
-    name = "gate" if kind == "gate" else "stage"
-    return reverse(f"admin:rollout_{name}_change", args=(row.pk,))
-
-
-def _need(need: dict[str, Any], words: Vocabulary) -> dict[str, str]:
-    word = words.attributes.get(need["attribute"])
-    unit = word.unit if word else ""
-    value = need["value"]
-    if need["operator"] == "region policy":
-        needed = gettext("a region that is open")
-    else:
-        negation = gettext("not") + " " if need["negated"] else ""
-        wanted = _said(need["wanted"], word, words, unit)
-        needed = f"{negation}{_operator(need['operator'])} {wanted}"
-    return {
-        "label": word.label if word else need["attribute"],
-        "value": gettext("unknown") if value is None else _said(value, word, words, unit),
-        "needed": needed,
-        "state": str(need["outcome"]),
-    }
-
-
-def _operator(operator: str) -> str:
-    names = {
-        "in": gettext("one of"),
-        "within": gettext("in"),
-        "between": gettext("between"),
-        "contains": gettext("contains"),
-        "starts_with": gettext("starts with"),
-    }
-    return names.get(operator) or SIGNS.get(operator, operator)
-
-
-def _said(value: Any, word: Any, words: Vocabulary, unit: str) -> str:
-    from cohorts.regions import name_of
-
-    if isinstance(value, bool):
-        return gettext("yes") if value else gettext("no")
-    if isinstance(value, (list, tuple)):
-        told = [_said(each, word, words, "") for each in value[:6]]
-        return ", ".join(told) + (" …" if len(value) > 6 else "")
-    if word is not None and word.type == "region" and isinstance(value, str):
-        return f"{name_of(value, words.language)} {value}"
-    if isinstance(value, float):
-        value = round(value, 2)
-    return f"{value:,} {unit}".strip() if isinstance(value, (int, float)) else str(value)
-
-
-def _details(kind: str, step: dict[str, Any]) -> list[dict[str, str]]:
-    details = step["details"]
-    lines = []
-    if kind == "gate" and details.get("region_class"):
-        lines.append(
-            {
-                "label": gettext("class of the region"),
-                "value": str(details["region_class"]),
-                "needed": gettext("ceiling %(share)s")
-                % {"share": shown_percent(details.get("ceiling_ppm"))},
-                "state": str(step["outcome"]),
-            }
-        )
-    if kind == "stage":
-        drawn = bool(details.get("drawn"))
-        lines.append(
-            {
-                "label": gettext("drawn"),
-                "value": gettext("yes") if drawn else gettext("no"),
-                "needed": gettext("share %(share)s")
-                % {"share": shown_percent(details.get("share_ppm"))},
-                "state": "pass" if drawn else "fail",
-            }
-        )
-    return lines
 
 
 def _draw(draw: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -12,9 +12,20 @@ from django.utils.translation import gettext
 from cohorts.admin.fields import shown_percent
 from cohorts.models import Cohort, ListVersion
 from cohorts.wording import Vocabulary, label_of, rule_in_words
-from rollout.models import ChangeRequest, Flag, FundingPartner, Gate, Guard, Rollout, Stage, Tier
+from rollout.models import (
+    Case,
+    ChangeRequest,
+    Flag,
+    FundingPartner,
+    Gate,
+    Guard,
+    Rollout,
+    Stage,
+    Tier,
+)
 
 MODELS: dict[str, type[Model]] = {
+    "case": Case,
     "flag": Flag,
     "rollout": Rollout,
     "stage": Stage,
@@ -44,6 +55,8 @@ def name_of_row(row: Any) -> str:
     """What people call a row: its label, with its flag's where it belongs to one."""
     if isinstance(row, Rollout):
         return f"{label_of(row.flag)} #{row.slot}"
+    if isinstance(row, Case):
+        return gettext("Review case #%(number)s") % {"number": row.pk}
     if isinstance(row, Guard):
         return f"{label_of(row.stage)} · {label_of(row.metric)}"
     if isinstance(row, (FundingPartner, Gate, Tier)):

@@ -27,6 +27,9 @@ EVENT_WORDS = {
     messages.ROLLED_BACK: _("a rollout was rolled back"),
     messages.KILLED: _("a flag was killed"),
     messages.OVERDUE: _("a stage is overdue without a proof"),
+    messages.CASE_OPENED: _("a review by a person was asked for"),
+    messages.CASE_OVERDUE: _("a review case is overdue"),
+    messages.CASE_DECIDED: _("a review case was decided"),
     messages.TEST: _("a test"),
 }
 SHOWN = 10  # deliveries on the page of a webhook; the list has them all

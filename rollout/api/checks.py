@@ -24,17 +24,16 @@ from huidu import model, reasons
 from huidu.errors import InputError
 from huidu.wire import ofrep, visibility
 from huidu.wire.access import KeyKind
-from rollout.advice import advice
 from rollout.api.authentication import (
     ApiKeyAuthentication,
     StaffSession,
     actor_of,
     environment_of,
 )
-from rollout.explanations import AUDIENCES, tell
+from rollout.explanations import AUDIENCES
 from rollout.mappers import iso
 from rollout.models import ApiKey
-from rollout.services import reading, waiting
+from rollout.services import reading, voices
 from rollout.services.answering import (
     compiled_snapshot,
     past_moment,
@@ -111,26 +110,19 @@ class ExplanationView(_CheckView):
         now = at or timezone.now()
         held, language = _held(user, at), language_of(request)
         found, words = compiled.explain(key, held), words_for(environment, key)
-        told = tell(
-            found, compiled.flags.get(key), audience=audience, language=language, words=words
+        told = voices.voice(
+            compiled, found, held, audience=audience, language=language, words=words, at=now
         )
-        told["changes"] = advice(
-            compiled, found, held, audience=audience, language=language, words=words
-        )
-        if audience != "customer":
-            told["when"] = waiting.planned_entry(compiled, found, held) or told["when"]
-            if audience == "risk":
-                told["calm"] = waiting.calm(compiled, found, held, now)
-            if since is not None:
-                told["changed"] = changed(
-                    environment,
-                    key,
-                    since,
-                    now,
-                    compiled=compiled,
-                    user=held,
-                    secret=words.secret if audience == "support" else frozenset(),
-                )
+        if since is not None and audience != "customer":
+            told["changed"] = changed(
+                environment,
+                key,
+                since,
+                now,
+                compiled=compiled,
+                user=held,
+                secret=words.secret if audience == "support" else frozenset(),
+            )
         told |= {"snapshot": version, "sequence": found.sequence, "as_of": iso(now)}
         return Response(told, headers={"Vary": "Accept-Language, Authorization"})
 

@@ -7,6 +7,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.routers import SimpleRouter
 
 from rollout.api import flags, funding, health, lists, records, rollouts, schema  # noqa: F401 - registers itself
+from rollout.api.cases import CaseViewSet, UserCasesView
 from rollout.api.checks import ExplanationView, VisibilityView
 from rollout.api.events import EventsView
 from rollout.api.snapshot import SnapshotView
@@ -27,6 +28,7 @@ manage.register("stages", rollouts.StageViewSet)
 manage.register("guards", rollouts.GuardViewSet)
 manage.register("decisions", rollouts.DecisionViewSet)
 manage.register("changes", rollouts.ChangeViewSet)
+manage.register("cases", CaseViewSet)
 manage.register("metrics", records.MetricViewSet)
 manage.register("keys", records.ApiKeyViewSet)
 manage.register("audit", records.AuditViewSet)
@@ -39,6 +41,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/events", EventsView.as_view()),
     path("api/v1/flags/<str:key>/users/<str:user>", VisibilityView.as_view()),
     path("api/v1/flags/<str:key>/users/<str:user>/explanation", ExplanationView.as_view()),
+    path("api/v1/flags/<str:key>/users/<str:user>/cases", UserCasesView.as_view()),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("health/live", health.live),

@@ -2,6 +2,7 @@
 
 from rollout.models.access import ApiKey, Delivery, Webhook
 from rollout.models.audit import AuditEntry
+from rollout.models.cases import Case, CaseNote
 from rollout.models.changes import ChangeRequest
 from rollout.models.compliance import ComplianceItem
 from rollout.models.decisions import Decision
@@ -25,6 +26,8 @@ __all__ = [
     "ApiKey",
     "Arm",
     "AuditEntry",
+    "Case",
+    "CaseNote",
     "ChangeRequest",
     "ComplianceItem",
     "Decision",

@@ -16,9 +16,20 @@ from django.utils import timezone
 
 from cohorts.models import ListVersion
 from huidu.errors import InputError, StateError
-from rollout.models import ChangeRequest, Flag, FundingPartner, Gate, Guard, Rollout, Stage, Tier
+from rollout.models import (
+    Case,
+    ChangeRequest,
+    Flag,
+    FundingPartner,
+    Gate,
+    Guard,
+    Rollout,
+    Stage,
+    Tier,
+)
 from rollout.services import (
     audit,
+    case_outcomes,
     cohort_edits,
     flags,
     funding,
@@ -119,7 +130,8 @@ def reject(change: ChangeRequest, *, by: Actor, note: str) -> ChangeRequest:
     with transaction.atomic():
         _decide(change, Status.REJECTED, by, note)
         _log(change, "change.rejected", by, note, after={"status": Status.REJECTED.value})
-    change.refresh_from_db()
+        change.refresh_from_db()
+        case_outcomes.return_to_review(change, by=by)
     return change
 
 
@@ -134,7 +146,8 @@ def withdraw(change: ChangeRequest, *, by: Actor) -> ChangeRequest:
     with transaction.atomic():
         _decide(change, Status.WITHDRAWN, by, "")
         _log(change, "change.withdrawn", by, "", after={"status": Status.WITHDRAWN.value})
-    change.refresh_from_db()
+        change.refresh_from_db()
+        case_outcomes.return_to_review(change, by=by)
     return change
 
 
@@ -327,6 +340,19 @@ def _region_policy_save(
     )
 
 
+def _case_correct(
+    target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
+) -> object:
+    """What is corrected lies in the case, where it can be erased."""
+    return case_outcomes.correct(_get(Case, target), by=by, approved_by=approved_by)
+
+
+def _case_grant(
+    target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
+) -> object:
+    return case_outcomes.grant(_get(Case, target), by=by, approved_by=approved_by)
+
+
 def _get(model: type[Any], pk: Any) -> Any:
     row = model.objects.filter(pk=pk).first() if type(pk) is int and 0 < pk < 2**63 else None
     if row is None:
@@ -336,6 +362,8 @@ def _get(model: type[Any], pk: Any) -> Any:
 
 
 KINDS: Final[dict[str, Apply]] = {
+    case_outcomes.CORRECT: _case_correct,
+    case_outcomes.GRANT: _case_grant,
     "flag.resume": _flag_resume,
     "flag.update": _flag_update,
     "rollout.promote": _promote,

@@ -14,7 +14,7 @@ from cohorts.services import forget as who
 from cohorts.services.items import id_fault
 from huidu.errors import InputError, StateError
 from huidu.wire import names
-from rollout.models import Exposure, Flag, OutcomeEvent, StreamMark
+from rollout.models import Case, CaseNote, Exposure, Flag, OutcomeEvent, StreamMark
 from rollout.services import audit, store
 from rollout.services.audit import Actor
 
@@ -29,7 +29,8 @@ def pseudonym(user_id: str) -> str:
 
 def held(user_id: str) -> dict[type[Model], int]:
     """How many rows of each table would go."""
-    ours = {model: model._default_manager.filter(user_id=user_id).count() for model in TABLES}
+    tables: tuple[type[Model], ...] = (*TABLES, Case)
+    ours = {model: model._default_manager.filter(user_id=user_id).count() for model in tables}
     return who.held(user_id) | {model: count for model, count in ours.items() if count}
 
 
@@ -45,7 +46,7 @@ def forget_user(user_id: str, *, by: Actor, reason: str) -> Mapping[type[Model],
 
     Raises:
         InputError: no user id, no reason, or a reason that names the user.
-        StateError: a flag or a cohort names the user; says which.
+        StateError: a flag or a cohort names the user, or a review of theirs is under way.
     """
     if sentence := id_fault(user_id):
         raise InputError(sentence, path="user_id")
@@ -53,12 +54,15 @@ def forget_user(user_id: str, *, by: Actor, reason: str) -> Mapping[type[Model],
     if user_id in reason:
         raise InputError("expected a reason that does not name the user", path="reason")
     refuse_while_named(user_id)
+    refuse_while_asking(user_id)
     with transaction.atomic():
         gone = who.erase(user_id)
         for model in TABLES:
             count, _ = model._default_manager.filter(user_id=user_id).delete()
             if count:
                 gone[model] = count
+        if emptied := _empty_cases(user_id):
+            gone[Case] = emptied
         audit.record(
             by,
             "profile.forgotten",
@@ -79,6 +83,29 @@ def refuse_while_named(user_id: str) -> None:
         f"cohort {key}" for key in who.cohorts_naming(user_id)
     ]:
         raise StateError(f"the user is named in {', '.join(places)}: take the user out there first")
+
+
+def refuse_while_asking(user_id: str) -> None:
+    """Raises `StateError` while a review case of the user is under way: it needs what is held."""
+    waiting = Case.objects.filter(user_id=user_id, status__in=Case.UNDER_WAY)
+    if numbers := list(waiting.order_by("pk").values_list("pk", flat=True)):
+        told = ", ".join(f"#{number}" for number in numbers)
+        raise StateError(f"a review of the user is under way ({told}): decide or withdraw it first")
+
+
+def _empty_cases(user_id: str) -> int:
+    """Take the person out of cases that are over; that there was one, and how it ended, stays."""
+    rows = Case.objects.filter(user_id=user_id)
+    CaseNote.objects.filter(case__in=rows).update(text="")
+    return rows.update(
+        user_id="",
+        pseudonym=pseudonym(user_id),
+        request_id=None,
+        claim="",
+        reply="",
+        proposal={},
+        receipt=None,
+    )
 
 
 def _erase_record(user_id: str) -> None:

@@ -18,7 +18,7 @@ from django.conf import settings
 from django.db import DatabaseError, transaction
 from django.utils import timezone
 
-from rollout.models import Decision, Delivery, Flag, Outbox, Rollout, Stage, Webhook
+from rollout.models import Case, Decision, Delivery, Flag, Outbox, Rollout, Stage, Webhook
 from rollout.services.audit import Actor
 
 logger = logging.getLogger(__name__)
@@ -27,8 +27,19 @@ PROMOTED: Final = "rollout.stage_promoted"
 ROLLED_BACK: Final = "rollout.rolled_back"
 KILLED: Final = "flag.killed"
 OVERDUE: Final = "rollout.held_over_horizon"
+CASE_OPENED: Final = "case.opened"
+CASE_OVERDUE: Final = "case.overdue"
+CASE_DECIDED: Final = "case.decided"
 TEST: Final = "huidu.test"
-EVENTS: Final = (PROMOTED, ROLLED_BACK, KILLED, OVERDUE)
+EVENTS: Final = (
+    PROMOTED,
+    ROLLED_BACK,
+    KILLED,
+    OVERDUE,
+    CASE_OPENED,
+    CASE_OVERDUE,
+    CASE_DECIDED,
+)
 """What a webhook may subscribe to; a test is sent whatever it subscribes to."""
 
 OF_STEP: Final = {"promoted": PROMOTED, "completed": PROMOTED, "rolled_back": ROLLED_BACK}
@@ -81,6 +92,20 @@ def tell_overdue(stage: Stage, decision: Decision, *, by: Actor) -> None:
         "link": link("rollout_decision", decision.pk),
     }
     _tell(stage.rollout.flag, OVERDUE, told, by)
+
+
+def tell_case(case: Case, event: str, *, by: Actor) -> None:
+    """Tell what became of a review case: its number and dates, nothing about the person."""
+    told = {
+        "case": case.pk,
+        "status": case.status,
+        "outcome": case.outcome,
+        "due_at": case.due_at.isoformat(timespec="seconds"),
+        "assignee": case.assignee,
+        "by": by.name,
+        "link": link("rollout_case", case.pk),
+    }
+    _tell(case.flag, event, told, by)
 
 
 def _tell(flag: Flag, event: str, told: Mapping[str, Any], by: Actor) -> None:

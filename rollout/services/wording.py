@@ -176,9 +176,20 @@ ACTIONS: dict[str, Any] = {
     "list.version_reverted": _("reverted an uploaded list"),
     "list.version_discarded": _("discarded an uploaded list"),
     "profile.forgotten": _("forgot a user"),
+<<<<<<< HEAD
     "partner.created": _("added a funding partner"),
     "partner.updated": _("changed a funding partner"),
     "place.released": _("took a user's place back"),
+=======
+    "case.opened": _("opened a review case"),
+    "case.assigned": _("handed a review case over"),
+    "case.noted": _("wrote a note in a review case"),
+    "case.waiting": _("waits for the customer of a review case"),
+    "case.goes_on": _("went on with a review case"),
+    "case.withdrawn": _("withdrew a review case"),
+    "case.decided": _("decided a review case"),
+    "explanation.read_as_risk": _("read anti-fraud signals"),
+>>>>>>> 625ad5b (wip cases)
     "region_policy.created": _("made a region policy"),
     "region_policy.updated": _("changed a region policy"),
     "rollout.created": _("planned a rollout"),
@@ -219,6 +230,8 @@ def action_in_words(action: str) -> str:
 
 
 KINDS: dict[str, Any] = {
+    "case.correct": _("correct a fact after a review"),
+    "case.grant": _("grant a user the product after a review"),
     "flag.resume": _("bring a killed flag back"),
     "flag.update": _("change a flag"),
     "rollout.promote": _("promote without waiting for evidence"),
