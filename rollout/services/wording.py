@@ -176,11 +176,9 @@ ACTIONS: dict[str, Any] = {
     "list.version_reverted": _("reverted an uploaded list"),
     "list.version_discarded": _("discarded an uploaded list"),
     "profile.forgotten": _("forgot a user"),
-<<<<<<< HEAD
     "partner.created": _("added a funding partner"),
     "partner.updated": _("changed a funding partner"),
     "place.released": _("took a user's place back"),
-=======
     "case.opened": _("opened a review case"),
     "case.assigned": _("handed a review case over"),
     "case.noted": _("wrote a note in a review case"),
@@ -189,7 +187,6 @@ ACTIONS: dict[str, Any] = {
     "case.withdrawn": _("withdrew a review case"),
     "case.decided": _("decided a review case"),
     "explanation.read_as_risk": _("read anti-fraud signals"),
->>>>>>> 625ad5b (wip cases)
     "region_policy.created": _("made a region policy"),
     "region_policy.updated": _("changed a region policy"),
     "rollout.created": _("planned a rollout"),
