@@ -10,7 +10,7 @@ import msgspec
 from django.db import connection
 
 from cohorts.list_blocks import move_of
-from cohorts.models import MEMBER_STATES, ListEvent, ListState, UserListMember
+from cohorts.models import MEMBER_STATES, ListEvent, ListState, UserList, UserListMember
 
 MEMBERS: Final = frozenset(each.value for each in MEMBER_STATES)
 
@@ -85,3 +85,25 @@ def lists_at(user_id: str, at: datetime.datetime) -> frozenset[int]:
     now = UserListMember.objects.filter(user_id=user_id).values_list("list_id", flat=True)
     on = {number for number, state in latest.items() if state in MEMBERS}
     return frozenset(on | (set(now) - moved))
+
+
+class Counts(msgspec.Struct, frozen=True):
+    """Users of one list by state; `expired` of all time."""
+
+    invited: int
+    accepted: int
+    expired: int
+
+
+def counts(row: UserList) -> Counts:
+    invited = UserListMember.objects.filter(list=row, state=ListState.INVITED).count()
+    expired = ListEvent.objects.filter(list=row, state=ListState.EXPIRED).count()
+    return Counts(invited=invited, accepted=row.size - invited, expired=expired)
+
+
+def page(number: int, *, state: str = "", after: str = "", size: int = 50) -> list[UserListMember]:
+    """Members of a list by user id, those after `after`; of one state, or of all."""
+    rows = UserListMember.objects.filter(list_id=number, user_id__gt=after)
+    if state:
+        rows = rows.filter(state=state)
+    return list(rows.order_by("user_id")[:size])

@@ -9,7 +9,7 @@ import redis
 from celery import shared_task
 from django.utils import timezone
 
-from cohorts.services import list_uploads, list_versions, packing, rebuild
+from cohorts.services import list_uploads, list_versions, member_moves, packing, rebuild
 
 logger = logging.getLogger("huidu.cohorts")
 
@@ -19,6 +19,7 @@ SCHEDULE: Final[dict[str, float]] = {
     "cohorts.tasks.carry_on_lists": 2.0,
     "cohorts.tasks.compare_lists": 2.0,
     "cohorts.tasks.tidy_lists": 600.0,
+    "cohorts.tasks.expire_invitations": 60.0,
 }
 """Task name to seconds between ticks; `config.celery` reads it."""
 
@@ -62,3 +63,9 @@ def compare_lists() -> int:
 def tidy_lists() -> int:
     """Discard comparisons that nobody applied, and what ended ones left behind."""
     return list_versions.discard_old(timezone.now()) + list_uploads.drop_leftovers()
+
+
+@shared_task(acks_late=True, soft_time_limit=540, time_limit=600)
+def expire_invitations() -> int:
+    """Take users off lists whose invitation has lasted long enough."""
+    return member_moves.expire(timezone.now())

@@ -162,7 +162,14 @@ class ListEvent(models.Model):
     class Meta:
         verbose_name = _("list event")
         verbose_name_plural = _("list events")
-        indexes = [models.Index(fields=["user_id", "list", "at"], name="list_event_user")]
+        indexes = [
+            models.Index(fields=["user_id", "list", "at"], name="list_event_user"),
+            models.Index(
+                fields=["list"],
+                condition=models.Q(state=ListState.EXPIRED.value),
+                name="list_event_expired",
+            ),
+        ]
 
     def __str__(self) -> str:
         return f"{self.user_id} {self.state}"

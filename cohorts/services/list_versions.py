@@ -67,15 +67,24 @@ def begin_apply(version: ListVersion) -> ListVersion:
 def begin_revert(version: ListVersion) -> ListVersion:
     """Start undoing the version applied last; call it as `begin_apply`.
 
+    Users whom somebody moved one by one since then return to what they were before the version.
+
     Raises:
-        StateError: not applied, another version is under way, or the list has changed since.
+        StateError: not applied, another version is under way, or applied later.
     """
     found = _locked_list(version)
-    if found.version != version.applied_as:
+    if version.state == State.APPLIED and not is_newest(version):
         raise StateError(
             f"{found.key} was changed after this version was applied: revert the newest one first"
         )
     return _begin(version, found, State.APPLIED, State.REVERTING, reverted_at=timezone.now())
+
+
+def is_newest(version: ListVersion) -> bool:
+    """Whether nothing applied later would have to be taken back first."""
+    applied = ListVersion.objects.filter(list=version.list_id, state=State.APPLIED)
+    newest = applied.order_by("-applied_at", "-pk").values_list("pk", flat=True).first()
+    return newest == version.pk
 
 
 def cancel(version: ListVersion) -> ListVersion:
@@ -251,15 +260,10 @@ def _finish(row: ListVersion) -> None:
     UserList.objects.filter(pk=row.list_id).update(
         version=F("version") + 1, updated_at=timezone.now()
     )
-    version = UserList.objects.get(pk=row.list_id).version
     if row.state == State.APPLYING:
         row.state = State.APPLIED
-        row.applied_as = version
+        row.applied_as = UserList.objects.get(pk=row.list_id).version
     else:
-        # The list is as before: the version applied before this one can be reverted next.
-        ListVersion.objects.filter(
-            list=row.list_id, state=State.APPLIED, applied_as=row.base
-        ).update(applied_as=version)
         row.state = State.REVERTED
     row.finished_at = timezone.now()
     row.save(update_fields=["state", "applied_as", "finished_at"])

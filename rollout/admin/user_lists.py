@@ -18,9 +18,9 @@ from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminSelectWidget
 
-from cohorts import downloads
+from cohorts import downloads, memberships
 from cohorts.admin.base import ReadOnlyAdmin, badge
-from cohorts.models import MEMBER_STATES, ListState, ListVersion, UserList
+from cohorts.models import MEMBER_STATES, ListState, ListVersion, UserList, UserListMember
 from cohorts.services import list_uploads, list_versions
 from cohorts.wording import label_of
 from huidu.errors import HuiduError, InputError
@@ -147,10 +147,13 @@ ACTS = (
         ),
         touched=lambda row: gettext("%s users change.") % f"{list_versions.differing(row):,}",
         run=_step("list.revert"),
-        fits=lambda row: row.state == State.APPLIED and row.applied_as == row.list.version,
+        fits=lambda row: row.state == State.APPLIED and list_versions.is_newest(row),
     ),
 )
 
+
+MEMBERS = 20
+"""Members shown at a time."""
 
 FIELDS = (("key", "kind"), ("label_zh", "label_en"), "description", "invitation_lifetime")
 
@@ -246,6 +249,30 @@ class UserListAdmin(ServiceAdmin):
             context["subtitle"] = label_of(row)
             context["list"] = row
             context["may_upload"] = self.has_change_permission(request, row)
+            sent = request.GET
+            user, state, after = (sent.get(name, "")[:128] for name in ("user", "state", "after"))
+            found = memberships.page(row.pk, state=state, after=after, size=MEMBERS + 1)
+            context.update(
+                counts=memberships.counts(row),
+                sought=user,
+                chosen=state,
+                states=[(each.value, each.label) for each in MEMBER_STATES],
+                moves=[
+                    {
+                        "state": ListState(each.state).label,
+                        "at": each.at,
+                        "by": each.by,
+                        "on": each.state in memberships.MEMBERS,
+                    }
+                    for each in reversed(memberships.history(user, row.pk))
+                ]
+                if user
+                else [],
+                member=UserListMember.objects.filter(list=row, user_id=user).first(),
+                members=found[:MEMBERS],
+                following=found[MEMBERS - 1].user_id if len(found) > MEMBERS else "",
+                after=after,
+            )
             context["versions"] = [
                 {"row": each, "badge": state_badge(each)} for each in row.versions.all()[:20]
             ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from tempfile import TemporaryFile
 from typing import IO, Any, ClassVar, Final
 
+import msgspec
 from django.http import Http404
 from django.http.request import RawPostDataException, UnreadablePostError
 from django.http.response import HttpResponseBase
@@ -14,8 +16,8 @@ from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from cohorts import downloads
-from cohorts.models import MEMBER_STATES, ListState, ListVersion
+from cohorts import downloads, memberships
+from cohorts.models import MEMBER_STATES, ListState, ListVersion, UserListMember
 from cohorts.services import list_uploads, list_versions
 from cohorts.services.list_files import ENCODINGS
 from huidu.errors import InputError
@@ -72,6 +74,41 @@ class ListVersionSerializer(serializers.ModelSerializer[ListVersion]):
         return list_versions.sample(row)
 
 
+class MemberSerializer(serializers.ModelSerializer[UserListMember]):
+    """One member, and since when in this state."""
+
+    class Meta:
+        model = UserListMember
+        fields: ClassVar = ["user_id", "state", "since"]
+
+
+class MembershipSerializer(serializers.Serializer[Any]):
+    """From `at` on the user was in this state; `by` is a person, a key, a file or the clock."""
+
+    state = serializers.ChoiceField(choices=ListState.values)
+    at = serializers.DateTimeField()
+    by = serializers.CharField()
+
+
+class MoveSerializer(serializers.Serializer[Any]):
+    user_id = serializers.CharField()
+    state = serializers.ChoiceField(choices=ListState.values)
+
+
+class MovesSerializer(serializers.Serializer[Any]):
+    members = MoveSerializer(many=True)
+    reason = serializers.CharField()
+
+
+class MovedSerializer(serializers.Serializer[Any]):
+    """How many came, went, changed their state, or were in it already."""
+
+    joined = serializers.IntegerField()
+    left = serializers.IntegerField()
+    changed = serializers.IntegerField()
+    unchanged = serializers.IntegerField()
+
+
 class UserListViewSet(flags.UserListViewSet):
     """Lists of users; their members are changed by uploads, compared before they are applied."""
 
@@ -82,6 +119,38 @@ class UserListViewSet(flags.UserListViewSet):
         """Make an empty list."""
         row = list_edits.save_list(self.payload(), by=actor_of(request), reason=self.reason())
         return self.shown(row, code=status.HTTP_201_CREATED)
+
+    @extend_schema(
+        methods=["get"],
+        parameters=[
+            OpenApiParameter("state", enum=[each.value for each in MEMBER_STATES]),
+            OpenApiParameter("after", str, description="The last user id of the page before."),
+        ],
+        responses=MemberSerializer(many=True),
+    )
+    @extend_schema(methods=["post"], request=MovesSerializer, responses=MovedSerializer)
+    @action(detail=True, methods=["get", "post"], filter_backends=[], pagination_class=None)
+    def members(self, request: Request, key: str) -> Response:
+        """Members by user id, 500 at a time; or bring up to 5,000 users into other states."""
+        row = self.get_object()
+        if request.method != "POST":
+            asked = request.query_params
+            found = memberships.page(
+                row.pk, state=asked.get("state", ""), after=asked.get("after", ""), size=500
+            )
+            return Response(MemberSerializer(found, many=True).data)
+        data = request.data if isinstance(request.data, Mapping) else {}
+        moved = list_edits.move_members(
+            row, data.get("members", []), by=actor_of(request), reason=self.reason()
+        )
+        return Response(msgspec.structs.asdict(moved))
+
+    @extend_schema(responses=MembershipSerializer(many=True))
+    @action(detail=True, url_path="members/(?P<user>.+)", filter_backends=[])
+    def member(self, request: Request, key: str, user: str) -> Response:
+        """Every move of one user on the list, oldest first."""
+        found = memberships.history(user, self.get_object().pk)
+        return Response([{"state": m.state, "at": m.at, "by": m.by} for m in found])
 
     @extend_schema(responses=ListVersionSerializer(many=True), methods=["get"])
     @extend_schema(

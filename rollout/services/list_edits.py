@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+import msgspec
 from django.db import transaction
 from django.db.models import Q
+from django.utils import timezone
 
 from cohorts.models import ListVersion, UserList
-from cohorts.services import list_versions
+from cohorts.services import list_versions, member_moves
 from huidu.errors import InputError
 from rollout.models import Flag
 from rollout.services import audit
@@ -95,6 +97,37 @@ def discard(version: ListVersion, *, by: Actor, reason: str) -> None:
     with transaction.atomic():
         list_versions.discard(version)
         _record(version, "discarded", by, reason)
+
+
+def move_members(
+    found: UserList, members: Sequence[Mapping[str, Any]], *, by: Actor, reason: str
+) -> member_moves.Moved:
+    """Invite, accept, expire or remove users one by one.
+
+    Accepting an invitation shows nobody anything new, so it waits for nobody.
+
+    Raises:
+        InputError: a user or state is wrong, or no reason where users come or go.
+        ApprovalNeededError: users would come or go, and a live flag that asks for two people uses
+            the list: upload them, so that somebody else sees the difference.
+    """
+    wanted = member_moves.plan(members)
+    crosses = member_moves.crossing(found.pk, wanted)
+    if crosses:
+        for flag in flags_using(found):
+            if needs_second_person(flag):
+                require_second_person(flag, by, None, f"moving members of {found.key}")
+    with transaction.atomic():
+        moved = member_moves.move(found.pk, wanted, by=by.name, now=timezone.now())
+        audit.record(
+            by,
+            "list.members_moved",
+            f"list:{found.key}",
+            environment="all",
+            after=msgspec.structs.asdict(moved),
+            reason=audit.clean_reason(reason, needed=bool(crosses)),
+        )
+    return moved
 
 
 def cancel(version: ListVersion, *, by: Actor, reason: str) -> ListVersion:

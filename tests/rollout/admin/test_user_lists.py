@@ -11,8 +11,10 @@ from django.urls import reverse
 from pytest_django import DjangoCaptureOnCommitCallbacks
 
 from cohorts.models import ListVersion, UserList, UserListMember
+from cohorts.services import list_uploads
 from rollout.models import AuditEntry, ChangeRequest
-from rollout.services import flags, keys
+from rollout.services import flags, keys, list_edits
+from rollout.services.changing import ApprovalNeededError
 from tests.rollout.admin import world
 from tests.rollout.admin.test_writes import logged_in
 
@@ -136,3 +138,64 @@ def test_other_keys_may_not_upload(bank: world.World, client: Client) -> None:
     headers = {"Authorization": f"Bearer {token}"}
     sent = client.post(API, b"u1", content_type="text/csv", headers=headers)
     assert sent.status_code == 403
+
+
+def test_members_move_over_the_api_and_are_found_on_the_page(
+    bank: world.World, wang: Client, vip: UserList, client: Client
+) -> None:
+    _, token = keys.create("production", "admin", "lists", by=world.WANG)
+    headers = {"Authorization": f"Bearer {token}"}
+    url = "/api/v1/manage/lists/vip/members"
+    body = {
+        "members": [{"user_id": "u1", "state": "invited"}, {"user_id": "a/b", "state": "accepted"}],
+        "reason": "first guests",
+    }
+    sent = client.post(url, body, content_type="application/json", headers=headers)
+    assert sent.json() == {"joined": 2, "left": 0, "changed": 0, "unchanged": 0}
+    told = client.get(f"{url}?state=invited", headers=headers).json()
+    assert [each["user_id"] for each in told] == ["u1"]
+    assert client.get(f"{url}/a/b", headers=headers).json()[0]["state"] == "accepted"
+    body["reason"] = ""
+    body["members"] = [{"user_id": "u2", "state": "invited"}]
+    refused = client.post(url, body, content_type="application/json", headers=headers)
+    assert refused.status_code == 400
+    page = reverse("admin:cohorts_userlist_change", args=(vip.pk,))
+    assert "1 accepted, 1 invited" in wang.get(page).content.decode()
+    assert "<b>u1</b> is on the list" in wang.get(f"{page}?user=u1").content.decode()
+    assert "<b>u9</b> is not on the list" in wang.get(f"{page}?user=u9").content.decode()
+
+
+def test_new_members_of_a_live_flag_need_a_second_person_and_accepting_does_not(
+    bank: world.World, vip: UserList
+) -> None:
+    list_edits.move_members(
+        vip, [{"user_id": "u1", "state": "invited"}], by=world.WANG, reason="guests"
+    )
+    flags.update(bank.flag, {"four_eyes": True}, by=world.WANG, approved_by=world.LI)
+    flags.update(bank.flag, {}, by=world.WANG, allow_lists=[vip], approved_by=world.LI)
+    with pytest.raises(ApprovalNeededError):
+        list_edits.move_members(
+            vip, [{"user_id": "u2", "state": "invited"}], by=world.WANG, reason="more"
+        )
+    accepted = [{"user_id": "u1", "state": "accepted"}]
+    assert list_edits.move_members(vip, accepted, by=world.WANG, reason="").changed == 1
+
+
+def test_a_long_upload_shows_its_progress_and_can_be_cancelled(
+    wang: Client, vip: UserList, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(list_uploads, "AT_ONCE_BYTES", 0)
+    page = send(wang, vip, b"u0001\n")
+    assert "data-busy" in page
+    version = ListVersion.objects.get()
+    act(wang, version, "cancel")
+    assert ListVersion.objects.get().state == "discarded"
+    assert not list_uploads.compare_waiting()
+
+
+def test_all_invalid_lines_are_downloaded_as_csv(wang: Client, vip: UserList) -> None:
+    send(wang, vip, b"u0001\n" + b"bad,line\n" * 150)
+    url = reverse("admin:cohorts_listversion_rejects", args=(ListVersion.objects.get().pk,))
+    lines = wang.get(url).content.decode("utf-8-sig").splitlines()
+    assert len(lines) == 151
+    assert lines[:2] == ["line,reason", '2,"expected 1 cells, got 2"']
