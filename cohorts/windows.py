@@ -1,24 +1,28 @@
-"""The one definition of payment windows, as an ibis expression that any engine can run.
+"""The one definition of payment windows, as ibis expressions that any engine can run.
 
+    payment               an event with ids and no negative amount: a refund is no payment
     tile(user, day)       payments of a user on a calendar day of the platform's zone: distinct
                           event ids, and their amount
     window(user, day, n)  the sum of the tiles of day-n+1 .. day
 
-It runs on DuckDB here, and as SQL of Spark, ClickHouse, Trino and others in a company's warehouse
-(`sql`). Live ingest keeps the same tiles row by row; a test holds both to an independent count.
-`event_id` and `paid_at` of a payment never change, so repeats of one event meet in one tile. The
-engine's session must be set to UTC.
+`cohorts.services.tiles` runs them on DuckDB or Spark and keeps the tiles; `sql` renders them for a
+company's own warehouse. Live ingest keeps the same tiles row by row; a test holds all of them to
+an independent count. `event_id` and `paid_at` of a payment never change, so repeats of one event
+meet in one tile. The engine's session must be set to UTC.
 """
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping
+from functools import reduce
 from typing import Any, Final
 
 import ibis  # type: ignore[import-untyped]
 
+from huidu.model import MAX_ID_CHARACTERS
 from huidu.wire.profile import MONTH_DAYS, WEEK_DAYS
+
+YEAR_DAYS: Final = 365
 
 EVENTS: Final = ibis.schema(
     {
@@ -30,19 +34,55 @@ EVENTS: Final = ibis.schema(
 )
 """What a table of payments must have; moments are instants, told in UTC."""
 
+TILES: Final = ibis.schema(
+    {"user_id": "string", "day": "date", "count": "int64", "amount": "decimal(18, 2)"}
+)
+"""A tile may come in several rows, which add up: late payments append theirs."""
 
-def tiles(events: Any, utc_offset: datetime.timedelta = datetime.timedelta(hours=8)) -> Any:
+WINDOWS: Final[dict[str, tuple[str, int]]] = {
+    "weekly": ("count", WEEK_DAYS),
+    "monthly": ("count", MONTH_DAYS),
+    "yearly_cny": ("amount", YEAR_DAYS),
+}
+"""Name of a window: what it adds up, over how many days."""
+
+_TYPES: Final = {"count": "int64", "amount": "decimal(38, 2)"}
+
+SHANGHAI: Final = datetime.timedelta(hours=8)
+DIALECTS: Final = ("duckdb", "pyspark", "clickhouse", "trino", "flink", "postgres")
+
+
+def payments(events: Any) -> Any:
+    """The events that are payments; a missing amount is unknown, not a refund."""
+    length = MAX_ID_CHARACTERS
+    return events.filter(
+        events.event_id.length().between(1, length),
+        events.user_id.length().between(1, length),
+        events.paid_at.notnull(),
+        events.amount_cny.isnull() | (events.amount_cny >= 0),
+    )
+
+
+def with_day(events: Any, utc_offset: datetime.timedelta = SHANGHAI) -> Any:
+    """Events with their calendar ``day`` in the platform's zone.
+
+    Args:
+        utc_offset: of the zone. Shanghai has had no other since 1991-09-15. A fixed offset means
+            the same to every engine, where names of zones may not.
+    """
+    minutes = int(utc_offset.total_seconds() // 60)
+    local = events.paid_at.cast("timestamp") + ibis.interval(minutes=minutes)
+    return events.mutate(day=local.date())
+
+
+def tiles(events: Any, utc_offset: datetime.timedelta = SHANGHAI) -> Any:
     """One row per user and day: ``user_id, day, count, amount``.
 
     Args:
         events: a table with the columns of `EVENTS`; an event may be there more than once.
-        utc_offset: of the platform's zone. Shanghai has had no other since 1991-09-15. A fixed
-            offset means the same to every engine, where names of zones may not.
     """
-    minutes = int(utc_offset.total_seconds() // 60)
-    local = events.paid_at.cast("timestamp") + ibis.interval(minutes=minutes)
     once = (
-        events.mutate(day=local.date())
+        with_day(payments(events), utc_offset)
         .group_by("event_id")
         # Repeats are equal but for what callers may have changed: the earliest moment decides.
         .aggregate(
@@ -51,56 +91,91 @@ def tiles(events: Any, utc_offset: datetime.timedelta = datetime.timedelta(hours
             amount_cny=lambda t: t.amount_cny.min(),
         )
     )
-    return once.group_by(["user_id", "day"]).aggregate(
+    per_day = once.group_by(["user_id", "day"]).aggregate(
         count=lambda t: t.count(),
         amount=lambda t: t.amount_cny.sum().fill_null(0),
     )
+    return per_day.cast(dict(TILES.items()))
+
+
+def unseen(events: Any, seen: Any) -> Any:
+    """The events that are not among those counted before.
+
+    Args:
+        seen: events that were counted; only `event_id` is looked at.
+    """
+    repeated = seen.semi_join(events.select("event_id"), "event_id").select("event_id").distinct()
+    return events.anti_join(repeated, "event_id")
 
 
 def windows(tiles: Any, day: datetime.date) -> Any:
-    """One row per user who paid in the month that ends with `day`: ``user_id, weekly, monthly``."""
-    first_of_week = day - datetime.timedelta(days=WEEK_DAYS - 1)
-    first_of_month = day - datetime.timedelta(days=MONTH_DAYS - 1)
-    recent = tiles.filter((tiles.day >= first_of_month) & (tiles.day <= day))
-    return recent.group_by("user_id").aggregate(
-        weekly=lambda t: ibis.cases((t.day >= first_of_week, t["count"]), else_=0).sum(),
-        monthly=lambda t: t["count"].sum(),
-    )
+    """One row per user who paid in the year that ends with `day`: ``user_id`` and `WINDOWS`."""
+    return _summed(_weighted(tiles, day, None))
 
 
-def counts_of_files(
-    pattern: str, day: datetime.date, columns: Mapping[str, str] | None = None
-) -> dict[str, tuple[int, int]]:
-    """Weekly and monthly payments by user, from CSV or Parquet files, by DuckDB.
+def rolled(before: Any, old: Any, new: Any, was: datetime.date, day: datetime.date) -> Any:
+    """`windows` of a later day from those of an earlier one: only what moved is read.
 
     Args:
-        pattern: path or glob of the files.
-        columns: our name: the files' name, where they differ.
+        before: `windows` of the day `was`, over the tiles `old`.
+        old: the tiles that `before` was made of.
+        new: tiles that came since; None when none did.
     """
-    connection = ibis.duckdb.connect()
-    try:
-        connection.raw_sql("SET TimeZone = 'UTC'")
-        if pattern.endswith(".parquet"):
-            events = connection.read_parquet(pattern)
-        else:
-            # As text: a guess would take the user "00042" for the number 42.
-            events = connection.read_csv(pattern, all_varchar=True)
-        for ours, theirs in (columns or {}).items():
-            events = events.rename({ours: theirs})
-        if "amount_cny" not in events.columns:
-            events = events.mutate(amount_cny=ibis.null("decimal(18, 2)"))
-        events = events.select(*EVENTS.names).cast(dict(EVENTS.items()))
-        rows = windows(tiles(events), day).to_pyarrow().to_pylist()
-    finally:
-        connection.disconnect()
-    return {row["user_id"]: (int(row["weekly"]), int(row["monthly"])) for row in rows}
+    edges = [
+        (old.day > first - datetime.timedelta(days=days))
+        & (old.day <= last - datetime.timedelta(days=days))
+        for first, last in [(was, day)]
+        for days in (0, *(days for _, days in WINDOWS.values()))
+    ]
+    moved = _weighted(old.filter(reduce(lambda a, b: a | b, edges)), day, was)
+    parts = [before.select("user_id", *WINDOWS), moved]
+    if new is not None:
+        parts.append(_weighted(new, day, None))
+    return _summed(ibis.union(*parts))
+
+
+def _weighted(tiles: Any, day: datetime.date, was: datetime.date | None) -> Any:
+    """What each tile adds to the windows of `day`; less what it added to those of `was`."""
+
+    def inside(end: datetime.date, days: int) -> Any:
+        first = end - datetime.timedelta(days=days - 1)
+        return (tiles.day >= first) & (tiles.day <= end)
+
+    added = {}
+    longest = max(days for _, days in WINDOWS.values())
+    for name, (what, days) in WINDOWS.items():
+        figure = tiles[what]
+        added[name] = ibis.cases((inside(day, days), figure), else_=0)
+        if was is not None:
+            added[name] = added[name] - ibis.cases((inside(was, days), figure), else_=0)
+        added[name] = added[name].cast(_TYPES[what])
+    if was is None:
+        tiles = tiles.filter(inside(day, longest))
+    return tiles.select("user_id", **added)
+
+
+def _summed(parts: Any) -> Any:
+    def total(name: str, what: str) -> Any:
+        figure = parts[name].sum()
+        # DuckDB adds whole numbers up in 128 bits, which Parquet has not: ibis calls both int64.
+        return figure.cast("decimal(18, 0)").cast("int64") if what == "count" else figure
+
+    sums = parts.group_by("user_id").aggregate(
+        **{name: total(name, what).cast(_TYPES[what]) for name, (what, _) in WINDOWS.items()}
+    )
+    return sums.filter((sums.weekly != 0) | (sums.monthly != 0) | (sums.yearly_cny != 0))
 
 
 def sql(dialect: str, day: datetime.date) -> str:
     """The windows of `day` over a table ``payments``, in an engine's SQL.
 
     Args:
-        dialect: as ibis names it: ``duckdb``, ``pyspark``, ``clickhouse``, ``trino``, ``flink``...
+        dialect: one of `DIALECTS`, or another that ibis knows.
     """
-    payments = ibis.table(EVENTS, name="payments")
-    return str(ibis.to_sql(windows(tiles(payments), day), dialect=dialect))
+    table = ibis.table(EVENTS, name="payments")
+    return str(ibis.to_sql(windows(tiles(table), day), dialect=dialect))
+
+
+def tiles_sql(dialect: str) -> str:
+    """The tiles of a table ``payments``, in an engine's SQL."""
+    return str(ibis.to_sql(tiles(ibis.table(EVENTS, name="payments")), dialect=dialect))

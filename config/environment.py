@@ -119,6 +119,12 @@ class Environment(BaseSettings):
     """Prometheus whose expressions guards may read; people who edit metrics name no address."""
     warehouse_url: Annotated[str, AfterValidator(_warehouse)] = ""
     """The warehouse whose tables guards may read: duckdb:///folder/file.duckdb."""
+    windows_engine: str = Field(default="duckdb", pattern=r"^(duckdb|spark)$")
+    """What counts a warehouse's payments: duckdb, or spark (needs pyspark and Java)."""
+    windows_memory: str = Field(default="3GB", pattern=r"^[1-9][0-9]*(\.[0-9]+)?[MGT]i?B$")
+    """How much memory that may take; DuckDB goes on in files, Spark's driver gets so much."""
+    spark_master: str = "local[*]"
+    """Where Spark runs, such as spark://host:7077."""
     private_targets: Annotated[Names, AfterValidator(_targets)] = []
     """Hosts and networks (10.0.0.0/8) that webhooks and readings may reach although private."""
     freeze_windows: Annotated[tuple[Freeze, ...], NoDecode, BeforeValidator(freeze.parse)] = ()

@@ -29,7 +29,7 @@ class ImportCommand(BaseCommand):
             "--map",
             action="append",
             default=[],
-            type=_mapping,
+            type=mapping,
             metavar="COLUMN=NAME",
             help="The file's COLUMN is our NAME; as often as needed.",
         )
@@ -97,7 +97,7 @@ class ImportCommand(BaseCommand):
             self.stdout.write("Redis is not there; profiles are packed once it is.")
 
 
-def _mapping(text: str) -> tuple[str, str]:
+def mapping(text: str) -> tuple[str, str]:
     theirs, equals, ours = text.rpartition("=")
     if not (theirs and equals and ours):
         raise ArgumentTypeError(f"expected COLUMN=NAME, got {text!r}")

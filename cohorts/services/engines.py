@@ -1,0 +1,277 @@
+"""The engines that run `cohorts.windows` over files: DuckDB here, Spark by one setting."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import ibis  # type: ignore[import-untyped]
+import ibis.expr.datatypes as dt  # type: ignore[import-untyped]
+
+from cohorts.services import files
+from huidu.errors import InputError
+
+NAMES: Final = ("duckdb", "spark")
+
+# A time, then an offset: the day of "2026-05-20" must not pass for one.
+_HAS_OFFSET: Final = r":[0-9]{2}.*([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)$"
+
+
+class Engine(Protocol):
+    """Reads payments, runs expressions over them, and writes Parquet."""
+
+    name: str
+
+    def read(self, paths: Sequence[Path]) -> Any:
+        """Files of one kind, as they are: CSV as text."""
+
+    def parquet(self, paths: Sequence[Path]) -> Any:
+        """Parquet files, or folders of them, that an engine wrote."""
+
+    def instant(self, local: Any, zone: str) -> Any:
+        """The moment of a local time in a zone."""
+
+    def write(self, table: Any, path: Path) -> None:
+        """One Parquet file, or a folder of them; whole once the call returns."""
+
+    def rows(self, table: Any) -> list[dict[str, Any]]:
+        """A small table."""
+
+    def close(self) -> None: ...
+
+
+def engine(name: str, *, memory: str, scratch: Path, spark_master: str) -> Engine:
+    """The engine of that name.
+
+    Args:
+        memory: how much DuckDB may take before it goes on in `scratch`, such as ``3GB``.
+        spark_master: where Spark runs, such as ``local[*]`` or ``spark://host:7077``.
+    Raises:
+        InputError: no such engine, or Spark or Java is missing.
+    """
+    if name == "duckdb":
+        return DuckDB(memory, scratch)
+    if name == "spark":
+        return Spark(spark_master, memory)
+    raise InputError(f"expected an engine of {', '.join(NAMES)}, got {name!r}")
+
+
+class DuckDB:
+    """In this process, with bounded memory."""
+
+    name = "duckdb"
+
+    def __init__(self, memory: str, scratch: Path) -> None:
+        scratch.mkdir(parents=True, exist_ok=True)
+        self._connection = ibis.duckdb.connect()
+        for name, value in {
+            "TimeZone": "UTC",
+            "memory_limit": memory,
+            "temp_directory": str(scratch),
+            "preserve_insertion_order": "false",
+        }.items():
+            try:
+                self._connection.raw_sql(f"SET {name} = '{value.replace(chr(39), '')}'")
+            except Exception as error:
+                raise InputError(f"DuckDB refused {name}={value!r}: {error}") from error
+
+    def read(self, paths: Sequence[Path]) -> Any:
+        texts = [str(path) for path in paths]
+        try:
+            if files.is_parquet(paths[0]):
+                return self._connection.read_parquet(texts, union_by_name=True)
+            # As text: a guess would take the user "00042" for the number 42.
+            return self._connection.read_csv(
+                texts, all_varchar=True, header=True, union_by_name=True
+            )
+        except Exception as error:
+            raise InputError(f"{paths[0].name}: {_first_line(error)}") from error
+
+    def parquet(self, paths: Sequence[Path]) -> Any:
+        return self._connection.read_parquet(
+            [str(path / "*.parquet" if path.is_dir() else path) for path in paths]
+        )
+
+    def instant(self, local: Any, zone: str) -> Any:
+        return _timezone(zone, local)
+
+    def write(self, table: Any, path: Path) -> None:
+        try:
+            self._connection.to_parquet(table, path, compression="zstd")
+        except Exception as error:
+            raise InputError(_first_line(error)) from error
+
+    def rows(self, table: Any) -> list[dict[str, Any]]:
+        try:
+            found: list[dict[str, Any]] = self._connection.to_pyarrow(table).to_pylist()
+        except Exception as error:
+            raise InputError(_first_line(error)) from error
+        return found
+
+    def raw(self, sql: str) -> Any:
+        """The cursor of a statement that has no expression."""
+        return self._connection.raw_sql(sql)
+
+    def close(self) -> None:
+        self._connection.disconnect()
+
+
+class Spark:
+    """Spark through PySpark, which is not among the requirements."""
+
+    name = "spark"
+
+    def __init__(self, master: str, memory: str) -> None:
+        if importlib.util.find_spec("pyspark") is None:
+            raise InputError(
+                "the engine spark needs the package pyspark: "
+                "python -m pip install 'pyspark>=4,<5'; or choose HUIDU_WINDOWS_ENGINE=duckdb"
+            )
+        java = os.environ.get("JAVA_HOME")
+        if not (shutil.which("java") or (java and (Path(java) / "bin" / "java").exists())):
+            raise InputError(
+                "the engine spark needs Java 17 or newer, and there is none in PATH or JAVA_HOME; "
+                "or choose HUIDU_WINDOWS_ENGINE=duckdb"
+            )
+        from pyspark.sql import SparkSession  # type: ignore[import-not-found,unused-ignore]
+
+        self._session = (
+            SparkSession.builder.master(master)
+            .appName("huidu windows")
+            .config("spark.sql.session.timeZone", "UTC")
+            .config("spark.driver.memory", memory.lower().replace("ib", "").replace("b", ""))
+            .config("spark.ui.enabled", "false")
+            .config("spark.ui.showConsoleProgress", "false")
+            .config("spark.log.level", "ERROR")
+            .getOrCreate()
+        )
+        self._connection = ibis.pyspark.connect(self._session)
+
+    def read(self, paths: Sequence[Path]) -> Any:
+        texts = [path.absolute().as_uri() for path in paths]
+        try:
+            if files.is_parquet(paths[0]):
+                return self._view(self._session.read.option("mergeSchema", "true").parquet(*texts))
+            return ibis.union(
+                *(
+                    self._view(self._session.read.csv(text, header=True, inferSchema=False))
+                    for text in texts
+                )
+            )
+        except Exception as error:
+            raise InputError(f"{paths[0].name}: {_first_line(error)}") from error
+
+    def parquet(self, paths: Sequence[Path]) -> Any:
+        return self._view(self._session.read.parquet(*(path.absolute().as_uri() for path in paths)))
+
+    def _view(self, frame: Any) -> Any:
+        name = ibis.util.gen_name("huidu")
+        frame.createOrReplaceTempView(name)
+        return self._connection.table(name)
+
+    def instant(self, local: Any, zone: str) -> Any:
+        return _to_utc_timestamp(local, zone)
+
+    def write(self, table: Any, path: Path) -> None:
+        try:
+            self._connection.to_parquet(table, path.absolute().as_uri())
+        except Exception as error:
+            raise InputError(_first_line(error)) from error
+
+    def rows(self, table: Any) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self._connection.to_pyarrow(table).to_pylist()
+        return found
+
+    def close(self) -> None:
+        self._session.stop()
+
+
+@ibis.udf.scalar.builtin(name="timezone")  # type: ignore[untyped-decorator]
+def _timezone(zone: str, local: dt.timestamp) -> dt.Timestamp(timezone="UTC"):  # type: ignore[valid-type]
+    """DuckDB's, by its own name."""
+
+
+@ibis.udf.scalar.builtin(name="to_utc_timestamp")  # type: ignore[untyped-decorator]
+def _to_utc_timestamp(local: dt.timestamp, zone: str) -> dt.Timestamp(timezone="UTC"):  # type: ignore[valid-type]
+    """Spark's, by its own name."""
+
+
+def events(
+    engine: Engine, paths: Sequence[Path], columns: Mapping[str, str], zone: str | None
+) -> Any:
+    """Payments of files of one kind, in the columns of `windows.EVENTS`.
+
+    What cannot be read is NULL, which `windows.payments` leaves out; ``unreadable`` says so of
+    amounts, where NULL would read as unknown.
+
+    Args:
+        columns: our name: the files' name.
+        zone: where moments without an offset from UTC belong; None: they cannot be read.
+    Raises:
+        InputError: a column is missing or holds another kind of value.
+    """
+    table = engine.read(paths)
+    missing = [theirs for theirs in columns.values() if theirs not in table.columns]
+    if missing:
+        raise InputError(f"{paths[0].name}: expected a column {missing[0]}, found none")
+    event_id, user_id = (_text(table[columns[name]]) for name in ("event_id", "user_id"))
+    paid_at = _moment(engine, table[columns["paid_at"]], zone, paths[0])
+    amount: Any = ibis.null("decimal(18, 2)")
+    unreadable: Any = ibis.literal(False)
+    if "amount_cny" in columns:
+        raw = table[columns["amount_cny"]]
+        given = raw.notnull()
+        if raw.type().is_string():
+            given &= raw.strip() != ""
+        amount = raw.try_cast("decimal(18, 2)")
+        unreadable = given & amount.isnull()
+    read = table.select(
+        event_id=event_id, user_id=user_id, paid_at=paid_at, amount_cny=amount, broken=unreadable
+    )
+    return read.mutate(event_id=read.broken.ifelse(ibis.null("string"), read.event_id)).drop(
+        "broken"
+    )
+
+
+def _text(column: Any) -> Any:
+    return column if column.type().is_string() else column.cast("string")
+
+
+def _moment(engine: Engine, column: Any, zone: str | None, path: Path) -> Any:
+    kind = column.type()
+    instant: Any = dt.Timestamp(timezone="UTC")
+    if kind.is_timestamp() and kind.timezone is not None:
+        return column.cast(instant)
+    if kind.is_timestamp() or kind.is_date():
+        if zone is None:
+            raise InputError(
+                f"{path.name}: {column.get_name()} holds moments without an offset from UTC; "
+                "say where they belong with --zone, such as --zone Asia/Shanghai"
+            )
+        local = column.cast("timestamp")
+        if kind.is_date():
+            local = local + ibis.interval(hours=12)  # a bare day is its noon
+        return engine.instant(local, zone)
+    if not kind.is_string():
+        raise InputError(f"{path.name}: expected moments in {column.get_name()}, got {kind}")
+    text = column.strip()
+    told = text.re_search(_HAS_OFFSET).ifelse(text.try_cast(instant), ibis.null(instant))
+    if zone is None:
+        return told
+    noon = (text.length() == 10).ifelse(text.concat(" 12:00:00"), text)
+    return text.re_search(_HAS_OFFSET).ifelse(
+        text.try_cast(instant), engine.instant(noon.try_cast("timestamp"), zone)
+    )
+
+
+def columns_of(engine: Engine, path: Path) -> list[str]:
+    """The names of a file's columns."""
+    return list(engine.read([path]).columns)
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0][:500]

@@ -1,0 +1,466 @@
+"""Keeps daily tiles and windows of a warehouse's payments: what came since costs its own work.
+
+A folder holds Parquet files and `state.json`, which says what they are made of:
+
+    tiles-N     the tiles of one batch of source files, without what earlier batches counted
+    windows-N   the windows of one day, rolled on from those of the day before
+
+New source files become new tiles, whatever days their payments belong to; repeats are looked for
+in those earlier files that hold payments of the same days. The state is replaced last, by one
+rename: a kill leaves what was finished before it, and the next run goes on there.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import datetime
+import fcntl
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+import ibis  # type: ignore[import-untyped]
+import msgspec
+
+from cohorts import windows
+from cohorts.services import cells, engines, files
+from cohorts.services.engines import Engine
+from huidu.errors import InputError, StateError
+
+BATCH_ROWS: Final = 16_000_000
+"""Rows of source files that are counted at once: the work that a kill can lose."""
+
+ROLL_DAYS: Final = 7
+"""Windows of so many days ago are rolled on; older ones are made anew."""
+
+Progress = Callable[[int], object]
+
+
+class Source(msgspec.Struct):
+    """A file of payments as it was when it was counted."""
+
+    size: int
+    changed_ns: int
+    rows: int
+    refunds: int
+    unreadable: int
+    days: list[datetime.date]
+
+
+class Batch(msgspec.Struct):
+    """Source files that were counted together, and their tiles."""
+
+    part: str
+    sources: dict[str, Source]
+    counted: int
+    days: list[datetime.date]
+
+
+class Windows(msgspec.Struct):
+    """The windows of a day, and the tiles they are made of."""
+
+    part: str
+    day: datetime.date
+    made_of: list[str]
+
+
+class State(msgspec.Struct):
+    version: int = 1
+    offset_minutes: int = 480
+    next_part: int = 1
+    complete_from: datetime.date | None = None
+    batches: list[Batch] = []
+    windows: Windows | None = None
+
+
+class Update(msgspec.Struct, frozen=True, kw_only=True):
+    """What an update found in the source files that were new to it."""
+
+    files: int
+    rows: int
+    counted: int
+    refunds: int
+    unreadable: int
+    days: list[datetime.date]
+    gone: list[str]
+    again: list[str]
+
+    @property
+    def duplicates(self) -> int:
+        return self.rows - self.counted - self.refunds - self.unreadable
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """Where payments are and how to read them.
+
+    Args:
+        paths: Parquet, CSV or gzipped CSV files; told by content, not by name.
+        mapped: the files' column name: ours, where they cannot be guessed.
+        zone: where moments without an offset from UTC belong; None: they cannot be read.
+        utc_offset: of the zone whose days are counted.
+    """
+
+    paths: Sequence[Path]
+    mapped: Mapping[str, str] = {}
+    zone: str | None = None
+    utc_offset: datetime.timedelta = windows.SHANGHAI
+
+
+class Store:
+    """A folder of tiles, for one process at a time."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._file = folder / "state.json"
+        self.state = State()
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Store]:
+        """Holds the folder.
+
+        Raises:
+            StateError: another process holds it.
+            InputError: the state is damaged or of a newer version.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / "lock").open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise StateError(f"another process works in {self.folder}") from None
+            self._load()
+            yield self
+
+    def _load(self) -> None:
+        if self._file.exists():
+            try:
+                self.state = msgspec.json.decode(self._file.read_bytes(), type=State)
+            except msgspec.DecodeError as error:
+                raise InputError(f"{self._file} is damaged: {error}") from error
+            if self.state.version != State().version:
+                raise InputError(f"{self._file}: expected version 1, got {self.state.version}")
+        named = {batch.part for batch in self.state.batches}
+        if self.state.windows:
+            named.add(self.state.windows.part)
+        for path in self.folder.iterdir():  # what a killed run left
+            if path.name.startswith(("tiles-", "windows-")) and path.name not in named:
+                _remove(path)
+        missing = sorted(name for name in named if not (self.folder / name).exists())
+        if missing:
+            raise InputError(f"{self.folder} lacks {missing[0]}; --rebuild counts all files anew")
+
+    def save(self) -> None:
+        """Make the state what it says, whatever happens next."""
+        new = self._file.with_suffix(".new")
+        with new.open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(self.state), indent=1))
+            file.flush()
+            os.fsync(file.fileno())
+        new.replace(self._file)
+        _sync(self.folder)
+
+    def path(self, part: str) -> Path:
+        return self.folder / part
+
+    def write(self, engine: Engine, table: ibis.Table, kind: str) -> str:
+        """A new part, safely on disk; its name."""
+        name = f"{kind}-{self.state.next_part:06d}.parquet"
+        self.state.next_part += 1
+        path = self.path(name)
+        _remove(path)
+        engine.write(table, path)
+        for file in path.rglob("*") if path.is_dir() else [path]:
+            _sync(file)
+        return name
+
+    def tiles(self, engine: Engine, parts: Sequence[str]) -> ibis.Table:
+        return engine.parquet([self.path(part) for part in parts])
+
+    def reset(self) -> None:
+        """Forget all tiles; source files are counted anew."""
+        self.state = State(complete_from=self.state.complete_from, next_part=self.state.next_part)
+        self.save()
+
+
+def update(store: Store, engine: Engine, plan: Plan, progress: Progress | None = None) -> Update:
+    """Count the source files that are new or were changed.
+
+    1. Take back batches with changed files, and later ones that share days with them.
+    2. Look through each new file: rows, refunds, what cannot be read, days.
+    3. Batch by batch: leave out what earlier files of the same days hold, make tiles, save.
+
+    A file that is gone stays counted.
+
+    Args:
+        progress: told how many more rows were counted.
+    Raises:
+        InputError: a file cannot be read; batches before it stay counted.
+    """
+    state = store.state
+    minutes = int(plan.utc_offset.total_seconds() // 60)
+    if state.batches and state.offset_minutes != minutes:
+        raise InputError(
+            f"{store.folder} holds days at {state.offset_minutes} minutes from UTC, not {minutes}; "
+            "--rebuild counts all files anew"
+        )
+    state.offset_minutes = minutes
+    again = _take_back(store, plan.paths)
+    known = {name: held for batch in state.batches for name, held in batch.sources.items()}
+    fresh = [path for path in plan.paths if str(path.absolute()) not in known]
+    columns = _columns(engine, fresh, plan.mapped)
+    looked = {path: _look(engine, path, columns[path], plan) for path in fresh}
+    counted = 0
+    days: set[datetime.date] = set()
+    for batch in _batches(fresh, looked, columns):
+        made = _count(store, engine, batch, columns, looked, plan)
+        counted += made.counted
+        days.update(made.days)
+        if progress is not None:
+            progress(sum(looked[path].rows for path in batch))
+    present = {str(path.absolute()) for path in plan.paths}
+    return Update(
+        files=len(fresh),
+        rows=sum(each.rows for each in looked.values()),
+        counted=counted,
+        refunds=sum(each.refunds for each in looked.values()),
+        unreadable=sum(each.unreadable for each in looked.values()),
+        days=sorted(days),
+        gone=sorted(set(known) - present),
+        again=again,
+    )
+
+
+def rows_to_count(store: Store, plan: Plan) -> int:
+    """About how many rows `update` will read: Parquet says so, CSV is told by its bytes."""
+    known = {name: held for batch in store.state.batches for name, held in batch.sources.items()}
+    fresh = [
+        path
+        for path in plan.paths
+        if (held := known.get(str(path.absolute()))) is None or _changed(path, held)
+    ]
+    return sum(files.size_of(path) for path in fresh if files.is_parquet(path))
+
+
+def roll(store: Store, engine: Engine, day: datetime.date) -> Windows:
+    """The windows of `day`: rolled on from those held where that is possible, else made anew.
+
+    Raises:
+        InputError: there are no payments in the year that ends with `day`.
+    """
+    state = store.state
+    parts = [batch.part for batch in state.batches]
+    held = state.windows
+    if held is not None and held.day == day and held.made_of == parts:
+        return held
+    of_year = _with_days(state.batches, day, windows.YEAR_DAYS)
+    if not of_year:
+        raise InputError(f"no payments in the {windows.YEAR_DAYS} days that end with {day}")
+    if (
+        held is not None
+        and 0 <= (day - held.day).days <= ROLL_DAYS
+        and set(held.made_of) <= set(parts)
+        and held.made_of
+    ):
+        new = [part for part in of_year if part not in held.made_of]
+        old = _at_edges(state.batches, held, day) or held.made_of[:1]
+        table = windows.rolled(
+            engine.parquet([store.path(held.part)]),
+            store.tiles(engine, old),
+            store.tiles(engine, new) if new else None,
+            held.day,
+            day,
+        )
+    else:
+        table = windows.windows(store.tiles(engine, of_year), day)
+    made = Windows(store.write(engine, table, "windows"), day, parts)
+    state.windows = made
+    store.save()
+    if held is not None:
+        _remove(store.path(held.part))
+    return made
+
+
+def _columns(
+    engine: Engine, paths: Sequence[Path], mapped: Mapping[str, str]
+) -> dict[Path, dict[str, str]]:
+    return {
+        path: cells.columns(
+            engines.columns_of(engine, path),
+            ("event_id", "user_id", "paid_at"),
+            ("amount_cny",),
+            mapped,
+        )
+        for path in paths
+    }
+
+
+def _look(engine: Engine, path: Path, columns: Mapping[str, str], plan: Plan) -> Source:
+    found = path.stat()
+    events = engines.events(engine, [path], columns, plan.zone)
+    refund = (events.amount_cny < 0).fill_null(False)
+    bad = (
+        events.event_id.length().fill_null(0).between(1, 128)
+        & events.user_id.length().fill_null(0).between(1, 128)
+        & events.paid_at.notnull()
+    )
+    table = windows.with_day(events.mutate(refund=refund & bad, bad=~bad), plan.utc_offset)
+    per_day = table.group_by("day").aggregate(
+        rows=table.count(),
+        refunds=table.refund.cast("int64").sum(),
+        unreadable=table.bad.cast("int64").sum(),
+    )
+    rows = engine.rows(per_day)
+    return Source(
+        size=found.st_size,
+        changed_ns=found.st_mtime_ns,
+        rows=sum(row["rows"] for row in rows),
+        refunds=sum(row["refunds"] for row in rows),
+        unreadable=sum(row["unreadable"] for row in rows),
+        days=sorted(row["day"] for row in rows if row["day"] is not None),
+    )
+
+
+def _batches(
+    paths: Sequence[Path], looked: Mapping[Path, Source], columns: Mapping[Path, object]
+) -> Iterator[list[Path]]:
+    """Files that are read together: in order, alike, and not too many rows."""
+    batch: list[Path] = []
+    rows = 0
+    for path in paths:
+        alike = not batch or (
+            columns[path] == columns[batch[0]]
+            and files.is_parquet(path) == files.is_parquet(batch[0])
+        )
+        if batch and (not alike or rows + looked[path].rows > BATCH_ROWS):
+            yield batch
+            batch, rows = [], 0
+        batch.append(path)
+        rows += looked[path].rows
+    if batch:
+        yield batch
+
+
+def _count(
+    store: Store,
+    engine: Engine,
+    paths: Sequence[Path],
+    columns: Mapping[Path, dict[str, str]],
+    looked: Mapping[Path, Source],
+    plan: Plan,
+) -> Batch:
+    events = engines.events(engine, paths, columns[paths[0]], plan.zone)
+    days = {day for path in paths for day in looked[path].days}
+    for seen, shared in _seen_before(store, engine, days, plan):
+        # Only payments of shared days can be repeats, so only they are looked up.
+        dated = windows.with_day(events, plan.utc_offset)
+        isin = dated.day.isin(sorted(shared))
+        late = windows.unseen(dated.filter(isin), seen)
+        events = ibis.union(dated.filter(~isin | dated.day.isnull()), late).drop("day")
+    tiles = windows.tiles(events, plan.utc_offset).order_by("day")
+    part = store.write(engine, tiles, "tiles")
+    written = store.tiles(engine, [part])
+    (total,) = engine.rows(written.aggregate(total=written["count"].sum()))
+    made = Batch(
+        part=part,
+        sources={str(path.absolute()): looked[path] for path in paths},
+        counted=int(total["total"] or 0),
+        days=sorted(days),
+    )
+    store.state.batches.append(made)
+    store.save()
+    return made
+
+
+def _seen_before(
+    store: Store, engine: Engine, days: set[datetime.date], plan: Plan
+) -> Iterator[tuple[ibis.Table, set[datetime.date]]]:
+    """Earlier payments of these days, from files that are still there, by kind of file."""
+    kinds: dict[tuple[bool, str], list[Path]] = {}
+    columns: dict[tuple[bool, str], dict[str, str]] = {}
+    shared: set[datetime.date] = set()
+    for batch in store.state.batches:
+        for name, held in batch.sources.items():
+            path = Path(name)
+            if not days.isdisjoint(held.days) and path.exists():
+                found = _columns(engine, [path], plan.mapped)[path]
+                kind = (files.is_parquet(path), repr(found))
+                kinds.setdefault(kind, []).append(path)
+                columns[kind] = found
+                shared |= days.intersection(held.days)
+    for kind, paths in kinds.items():
+        events = engines.events(engine, paths, columns[kind], plan.zone)
+        dated = windows.with_day(windows.payments(events), plan.utc_offset)
+        yield dated.filter(dated.day.isin(sorted(shared))).select("event_id"), shared
+
+
+def _take_back(store: Store, paths: Sequence[Path]) -> list[str]:
+    """Forget batches with files that changed since; the files to be counted again."""
+    state = store.state
+    dropped: list[Batch] = []
+    days: set[datetime.date] = set()
+    for batch in state.batches:
+        changed = any(
+            Path(name).exists() and _changed(Path(name), held)
+            for name, held in batch.sources.items()
+        )
+        # What a later batch left out as repeats may be gone from the changed file.
+        if changed or not days.isdisjoint(batch.days):
+            dropped.append(batch)
+            days.update(batch.days)
+    if not dropped:
+        return []
+    wanted = {str(path.absolute()) for path in paths}
+    names = [name for batch in dropped for name in batch.sources]
+    for name in names:
+        if name not in wanted:
+            raise InputError(
+                f"a file of payments changed, and {Path(name).name}, which has payments of the "
+                "same days, must be counted again but is not among the source files"
+            )
+    state.batches = [batch for batch in state.batches if batch not in dropped]
+    state.windows = None
+    store.save()
+    for batch in dropped:
+        _remove(store.path(batch.part))
+    return sorted(names)
+
+
+def _changed(path: Path, held: Source) -> bool:
+    found = path.stat()
+    return (found.st_size, found.st_mtime_ns) != (held.size, held.changed_ns)
+
+
+def _with_days(batches: Sequence[Batch], day: datetime.date, days: int) -> list[str]:
+    first = day - datetime.timedelta(days=days - 1)
+    return [batch.part for batch in batches if any(first <= each <= day for each in batch.days)]
+
+
+def _at_edges(batches: Sequence[Batch], held: Windows, day: datetime.date) -> list[str]:
+    """Tiles already in the windows with days that enter or leave one of them."""
+    moved = {
+        held.day - datetime.timedelta(days=days) + datetime.timedelta(days=step)
+        for days in (0, *(days for _, days in windows.WINDOWS.values()))
+        for step in range(1, (day - held.day).days + 1)
+    }
+    return [
+        batch.part
+        for batch in batches
+        if batch.part in held.made_of and not moved.isdisjoint(batch.days)
+    ]
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    number = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(number)
+    finally:
+        os.close(number)
