@@ -19,7 +19,6 @@ from typing import Any, Final
 
 import ibis  # type: ignore[import-untyped]
 
-from huidu.model import MAX_ID_CHARACTERS
 from huidu.wire.profile import MONTH_DAYS, WEEK_DAYS
 
 YEAR_DAYS: Final = 365
@@ -54,10 +53,9 @@ DIALECTS: Final = ("duckdb", "pyspark", "clickhouse", "trino", "flink", "postgre
 
 def payments(events: Any) -> Any:
     """The events that are payments; a missing amount is unknown, not a refund."""
-    length = MAX_ID_CHARACTERS
     return events.filter(
-        events.event_id.length().between(1, length),
-        events.user_id.length().between(1, length),
+        events.event_id != "",
+        events.user_id != "",
         events.paid_at.notnull(),
         events.amount_cny.isnull() | (events.amount_cny >= 0),
     )

@@ -147,6 +147,7 @@ class Spark:
             .config("spark.ui.enabled", "false")
             .config("spark.ui.showConsoleProgress", "false")
             .config("spark.log.level", "ERROR")
+            .config("spark.sql.shuffle.partitions", "16" if master.startswith("local") else "200")
             .getOrCreate()
         )
         self._connection = ibis.pyspark.connect(self._session)
@@ -205,8 +206,8 @@ def events(
 ) -> Any:
     """Payments of files of one kind, in the columns of `windows.EVENTS`.
 
-    What cannot be read is NULL, which `windows.payments` leaves out; ``unreadable`` says so of
-    amounts, where NULL would read as unknown.
+    What cannot be read is NULL, which `windows.payments` leaves out. A NULL amount reads as
+    unknown, so one that is none takes the event's id away.
 
     Args:
         columns: our name: the files' name.
@@ -220,21 +221,27 @@ def events(
         raise InputError(f"{paths[0].name}: expected a column {missing[0]}, found none")
     event_id, user_id = (_text(table[columns[name]]) for name in ("event_id", "user_id"))
     paid_at = _moment(engine, table[columns["paid_at"]], zone, paths[0])
-    amount: Any = ibis.null("decimal(18, 2)")
-    unreadable: Any = ibis.literal(False)
-    if "amount_cny" in columns:
-        raw = table[columns["amount_cny"]]
-        given = raw.notnull()
-        if raw.type().is_string():
-            given &= raw.strip() != ""
-        amount = raw.try_cast("decimal(18, 2)")
-        unreadable = given & amount.isnull()
     read = table.select(
-        event_id=event_id, user_id=user_id, paid_at=paid_at, amount_cny=amount, broken=unreadable
+        event_id=event_id, user_id=user_id, paid_at=paid_at, **_amount(table, columns)
     )
-    return read.mutate(event_id=read.broken.ifelse(ibis.null("string"), read.event_id)).drop(
-        "broken"
-    )
+    if "unreadable" not in read.columns:
+        return read
+    kept = read.unreadable.ifelse(ibis.null("string"), read.event_id)
+    return read.mutate(event_id=kept).drop("unreadable")
+
+
+def _amount(table: Any, columns: Mapping[str, str]) -> dict[str, Any]:
+    """``amount_cny`` and, where an amount may be none, ``unreadable``."""
+    if "amount_cny" not in columns:
+        return {"amount_cny": ibis.null("decimal(18, 2)")}
+    raw = table[columns["amount_cny"]]
+    amount = raw.try_cast("decimal(18, 2)")
+    if raw.type() == dt.Decimal(18, 2):
+        return {"amount_cny": raw}
+    given = raw.notnull()
+    if raw.type().is_string():
+        given &= raw.strip() != ""
+    return {"amount_cny": amount, "unreadable": given & amount.isnull()}
 
 
 def _text(column: Any) -> Any:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -57,6 +57,18 @@ def batches(
 def size_of(path: Path) -> int:
     """What `Progress` adds up to."""
     return int(_parquet(path).metadata.num_rows) if is_parquet(path) else path.stat().st_size
+
+
+def nulls_of(path: Path, names: Sequence[str]) -> int:
+    """How many cells of these columns of a Parquet file are missing, as far as it says."""
+    metadata = _parquet(path).metadata
+    found = 0
+    for group in range(metadata.num_row_groups):
+        for number in range(metadata.num_columns):
+            column = metadata.row_group(group).column(number)
+            if column.path_in_schema in names and column.statistics is not None:
+                found += column.statistics.null_count or 0
+    return found
 
 
 def is_parquet(path: Path) -> bool:
