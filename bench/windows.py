@@ -101,12 +101,12 @@ def bare(folder: Path) -> None:
 
 
 def tiled(folder: Path, *, more: bool) -> dict[str, Any]:
-    from cohorts.services import engines, tiles
+    from cohorts.services import engines, tile_store, tiles
 
     paths = sorted((folder / "raw").iterdir())
     if more:
         paths += sorted((folder / "more").iterdir())
-    with tiles.Store(folder / "tiles").opened() as store:
+    with tile_store.Store(folder / "tiles").opened() as store:
         engine = engines.engine(
             "duckdb", memory=MEMORY, scratch=folder / "spill", spark_master="local[*]"
         )

@@ -23,7 +23,7 @@ from cohorts.services.engines import DuckDB
 from cohorts.services.ingest import ingest_profiles
 from cohorts.services.items import id_fault
 from cohorts.services.outbox import MARK
-from cohorts.services.tiles import Store
+from cohorts.services.tile_store import Store
 from huidu.errors import InputError
 from huidu.wire import ring
 

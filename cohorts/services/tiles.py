@@ -12,11 +12,7 @@ rename: a kill leaves what was finished before it, and the next run goes on ther
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import fcntl
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Final
@@ -27,7 +23,8 @@ import msgspec
 from cohorts import windows
 from cohorts.services import cells, engines, files
 from cohorts.services.engines import Engine
-from huidu.errors import InputError, StateError
+from cohorts.services.tile_store import Batch, Source, Store, Windows, remove
+from huidu.errors import InputError
 
 BATCH_ROWS: Final = 16_000_000
 """Rows of source files that are counted at once: the work that a kill can lose."""
@@ -36,43 +33,6 @@ ROLL_DAYS: Final = 7
 """Windows of so many days ago are rolled on; older ones are made anew."""
 
 Progress = Callable[[int], object]
-
-
-class Source(msgspec.Struct):
-    """A file of payments as it was when it was counted."""
-
-    size: int
-    changed_ns: int
-    rows: int
-    refunds: int
-    unreadable: int
-    days: list[datetime.date]
-
-
-class Batch(msgspec.Struct):
-    """Source files that were counted together, and their tiles."""
-
-    part: str
-    sources: dict[str, Source]
-    counted: int
-    days: list[datetime.date]
-
-
-class Windows(msgspec.Struct):
-    """The windows of a day, and the tiles they are made of."""
-
-    part: str
-    day: datetime.date
-    made_of: list[str]
-
-
-class State(msgspec.Struct):
-    version: int = 1
-    offset_minutes: int = 480
-    next_part: int = 1
-    complete_from: datetime.date | None = None
-    batches: list[Batch] = []
-    windows: Windows | None = None
 
 
 class Update(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,82 +66,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     mapped: Mapping[str, str] = {}
     zone: str | None = None
     utc_offset: datetime.timedelta = windows.SHANGHAI
-
-
-class Store:
-    """A folder of tiles, for one process at a time."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
-        self._file = folder / "state.json"
-        self.state = State()
-
-    @contextlib.contextmanager
-    def opened(self) -> Iterator[Store]:
-        """Holds the folder.
-
-        Raises:
-            StateError: another process holds it.
-            InputError: the state is damaged or of a newer version.
-        """
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with (self.folder / "lock").open("w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise StateError(f"another process works in {self.folder}") from None
-            self._load()
-            yield self
-
-    def _load(self) -> None:
-        if self._file.exists():
-            try:
-                self.state = msgspec.json.decode(self._file.read_bytes(), type=State)
-            except msgspec.DecodeError as error:
-                raise InputError(f"{self._file} is damaged: {error}") from error
-            if self.state.version != State().version:
-                raise InputError(f"{self._file}: expected version 1, got {self.state.version}")
-        named = {batch.part for batch in self.state.batches}
-        if self.state.windows:
-            named.add(self.state.windows.part)
-        for path in self.folder.iterdir():  # what a killed run left
-            if path.name.startswith(("tiles-", "windows-")) and path.name not in named:
-                _remove(path)
-        missing = sorted(name for name in named if not (self.folder / name).exists())
-        if missing:
-            raise InputError(f"{self.folder} lacks {missing[0]}; --rebuild counts all files anew")
-
-    def save(self) -> None:
-        """Make the state what it says, whatever happens next."""
-        new = self._file.with_suffix(".new")
-        with new.open("wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(self.state), indent=1))
-            file.flush()
-            os.fsync(file.fileno())
-        new.replace(self._file)
-        _sync(self.folder)
-
-    def path(self, part: str) -> Path:
-        return self.folder / part
-
-    def write(self, engine: Engine, table: ibis.Table, kind: str) -> str:
-        """A new part, safely on disk; its name."""
-        name = f"{kind}-{self.state.next_part:06d}.parquet"
-        self.state.next_part += 1
-        path = self.path(name)
-        _remove(path)
-        engine.write(table, path)
-        for file in path.rglob("*") if path.is_dir() else [path]:
-            _sync(file)
-        return name
-
-    def tiles(self, engine: Engine, parts: Sequence[str]) -> ibis.Table:
-        return engine.parquet([self.path(part) for part in parts])
-
-    def reset(self) -> None:
-        """Forget all tiles; source files are counted anew."""
-        self.state = State(complete_from=self.state.complete_from, next_part=self.state.next_part)
-        self.save()
 
 
 def update(store: Store, engine: Engine, plan: Plan, progress: Progress | None = None) -> Update:
@@ -278,7 +162,7 @@ def roll(store: Store, engine: Engine, day: datetime.date) -> Windows:
     state.windows = made
     store.save()
     if held is not None:
-        _remove(store.path(held.part))
+        remove(store.path(held.part))
     return made
 
 
@@ -425,7 +309,7 @@ def _take_back(store: Store, paths: Sequence[Path]) -> list[str]:
     state.windows = None
     store.save()
     for batch in dropped:
-        _remove(store.path(batch.part))
+        remove(store.path(batch.part))
     return sorted(names)
 
 
@@ -451,18 +335,3 @@ def _at_edges(batches: Sequence[Batch], held: Windows, day: datetime.date) -> li
         for batch in batches
         if batch.part in held.made_of and not moved.isdisjoint(batch.days)
     ]
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    number = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(number)
-    finally:
-        os.close(number)

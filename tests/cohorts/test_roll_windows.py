@@ -14,7 +14,7 @@ from django.core.management import CommandError, call_command
 from cohorts import selectors, windows
 from cohorts.management.commands import roll_windows
 from cohorts.models import DailyPayments, DirtyProfile, PaymentEvent, Profile
-from cohorts.services import engines, reconcile, tiles
+from cohorts.services import engines, reconcile, tile_store, tiles
 from cohorts.services.ingest import ingest_payments, ingest_profiles
 from huidu.errors import InputError, StateError
 from tests.cohorts.conftest import NOW, TODAY
@@ -43,11 +43,11 @@ def duck(tmp_path):
 
 @pytest.fixture
 def store(tmp_path):
-    with tiles.Store(tmp_path / "tiles").opened() as opened:
+    with tile_store.Store(tmp_path / "tiles").opened() as opened:
         yield opened
 
 
-def counts(store: tiles.Store, engine: engines.Engine) -> dict[tuple[str, datetime.date], int]:
+def counts(store: tile_store.Store, engine: engines.Engine) -> dict[tuple[str, datetime.date], int]:
     table = store.tiles(engine, [batch.part for batch in store.state.batches])
     sums = table.group_by(["user_id", "day"]).aggregate(count=table["count"].sum())
     return {(row["user_id"], row["day"]): int(row["count"]) for row in engine.rows(sums)}
@@ -113,7 +113,7 @@ def test_a_run_that_dies_between_two_batches_goes_on_and_counts_each_once(
         patch.setattr(Path, "replace", dies)
         with pytest.raises(KeyboardInterrupt):
             tiles.update(store, duck, plan)
-    again = tiles.Store(store.folder)
+    again = tile_store.Store(store.folder)
     with pytest.raises(StateError, match="another process"), again.opened():
         pass
     again._load()  # as the next run does; the lock is this test's own

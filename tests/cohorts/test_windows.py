@@ -17,7 +17,7 @@ from django.db.models import Sum
 
 from cohorts import selectors, windows
 from cohorts.models import DailyPayments
-from cohorts.services import engines, packing, tiles
+from cohorts.services import engines, packing, tile_store, tiles
 from cohorts.services.ingest import ingest_payments
 from huidu.errors import InputError
 from tests.cohorts.conftest import NOW
@@ -94,7 +94,7 @@ def read(engine: engines.Engine, table) -> Windows:
     }
 
 
-def rolled(store: tiles.Store, engine: engines.Engine, day: datetime.date) -> Windows:
+def rolled(store: tile_store.Store, engine: engines.Engine, day: datetime.date) -> Windows:
     return read(engine, engine.parquet([store.path(tiles.roll(store, engine, day).part)]))
 
 
@@ -134,7 +134,7 @@ def test_live_rows_engines_tiles_packed_records_and_a_count_by_hand_agree(
     arrivals = generated(random.Random(1))
     folder = tmp_path / "raw"
     folder.mkdir()
-    store = tiles.Store(tmp_path / "tiles")
+    store = tile_store.Store(tmp_path / "tiles")
     known: Events = []
     paths: list[Path] = []
     with store.opened():
@@ -206,7 +206,7 @@ def test_all_real_purchases_are_imported_and_counted_alike_on_many_days(
     first = datetime.date(1997, 1, 1)
     days = [first + DAY * number for number in (0, 1, 5, 6, 7, 28, 29, 30, 31, *range(58, 570, 36))]
     assert len(days) >= 20
-    store = tiles.Store(tmp_path / "tiles")
+    store = tile_store.Store(tmp_path / "tiles")
     with store.opened():
         tiles.update(store, any_engine, tiles.Plan(paths=[CDNOW]))
         for day in days:

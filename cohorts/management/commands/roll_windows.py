@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from cohorts import windows
 from cohorts.management import importing
-from cohorts.services import engines, reconcile, tiles
+from cohorts.services import engines, reconcile, tile_store, tiles
 from huidu.errors import HuiduError, InputError
 
 
@@ -98,7 +98,7 @@ class Command(BaseCommand):
         )
         folder = options["tiles"] or settings.ENV.home / "tiles"
         with (
-            tiles.Store(folder).opened() as store,
+            tile_store.Store(folder).opened() as store,
             tempfile.TemporaryDirectory(dir=folder) as scratch,
         ):
             engine = engines.engine(
@@ -118,7 +118,7 @@ class Command(BaseCommand):
 
     def _count(
         self,
-        store: tiles.Store,
+        store: tile_store.Store,
         engine: engines.Engine,
         plan: tiles.Plan,
         options: dict[str, Any],
@@ -152,7 +152,7 @@ class Command(BaseCommand):
             )
 
     def _tell_windows(
-        self, store: tiles.Store, engine: engines.Engine, made: tiles.Windows
+        self, store: tile_store.Store, engine: engines.Engine, made: tile_store.Windows
     ) -> None:
         table = engine.parquet([store.path(made.part)])
         (row,) = engine.rows(
@@ -171,7 +171,7 @@ class Command(BaseCommand):
         )
 
     def _compare(
-        self, store: tiles.Store, day: datetime.date, scratch: Path, options: dict[str, Any]
+        self, store: tile_store.Store, day: datetime.date, scratch: Path, options: dict[str, Any]
     ) -> None:
         engine = engines.DuckDB(settings.HUIDU_WINDOWS_MEMORY, scratch)
         try:
