@@ -131,6 +131,8 @@ class Environment(BaseSettings):
     """Times without promotion: 2027-02-05/2027-02-12 春节, separated by commas."""
     review_working_days: int = Field(default=15, ge=1, le=250)
     """Working days within which a review by a person is answered."""
+    receipt_days: int = Field(default=1_100, ge=1, le=36_500)
+    """Days for which receipts of checks are kept; whole months are dropped."""
     holidays: Days = frozenset()
     """Days off besides weekends: 2027-02-05/2027-02-11 春节, separated by commas."""
     worked_weekends: Days = frozenset()

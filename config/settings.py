@@ -209,6 +209,7 @@ HUIDU_WINDOWS_MEMORY = ENV.windows_memory
 HUIDU_SPARK_MASTER = ENV.spark_master
 HUIDU_PRIVATE_TARGETS = ENV.private_targets
 HUIDU_REVIEW_WORKING_DAYS = ENV.review_working_days
+HUIDU_RECEIPT_DAYS = ENV.receipt_days
 HUIDU_HOLIDAYS = ENV.holidays
 HUIDU_WORKED_WEEKENDS = ENV.worked_weekends
 HUIDU_FREEZE_WINDOWS = freeze.moments(ENV.freeze_windows, ENV.day_zone)

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import TYPE_CHECKING, Final
-
-import msgspec
+from typing import TYPE_CHECKING
 
 from edge.clock import DECISION_CHARACTERS
 from huidu import reasons
+from huidu.answering import degraded as degraded
 from huidu.model import Answer, Flag
 from huidu.wire import ofrep, visibility
 
 if TYPE_CHECKING:
     from edge.http import Responses
-
-_REMEMBERED: Final = {
-    # Refusals that rest on what only the profile remembers: the weight and the admission.
-    reasons.STAGE_NOT_DRAWN,
-    reasons.STAGE_NOT_INTERNAL,
-    reasons.REGION_CEILING,
-    reasons.TIER_NOT_IN_STAGE,
-}
-_PLACES: Final = {reasons.FUNDING_NOT_RESERVED, reasons.FUNDING_NO_CAPACITY}
-"""Refusals of users without a place; whether they have one only the profile remembers."""
-
-_CERTAIN: Final = {reasons.KILLED, reasons.FLAG_DISABLED, reasons.BLOCKED_LIST}
 
 
 class Rendered:
@@ -41,6 +28,8 @@ class Rendered:
             answer.visible or answer.why == reasons.STAGE_NOT_DRAWN
         )
         """Whether giving this answer is an exposure."""
+        self.keeps = flag.receipts_ppm
+        """The share of these answers, in ppm, whose receipt is kept."""
         self.failed = answer.reason == reasons.ERROR
         self.needs_place = answer.why == reasons.FUNDING_NOT_RESERVED
         self.lines: bytes | None = None
@@ -79,6 +68,7 @@ class Together:
         self.answers = answers
         self.given = [each.given for each in answers]
         self.recording = [each for each in answers if each.records]
+        self.keeping = [each for each in answers if each.keeps]
         self.need_places = [each for each in answers if each.needs_place]
         self._target: str | None = None
         self._tag = ""
@@ -110,31 +100,3 @@ def result_of(answer: Answer) -> str:
     if answer.reason == reasons.ERROR:
         return "error"
     return "shown" if answer.visible else "hidden"
-
-
-def degraded(answer: Answer, flag: Flag) -> Answer:
-    """What may be said when the profile could not be read and the caller's context had to do.
-
-    A visible answer stands: every gate was definitely passed on the caller's word. Unless a big
-    block list could hold the user, which nobody can look up now. A hidden one carries reason
-    ERROR, so that nobody takes a missing profile for a refusal; only what needs no profile is left
-    as it is.
-    """
-    if answer.visible and not flag.block_lists:
-        return answer
-    if answer.why in _CERTAIN:
-        return answer
-    why = answer.why
-    if why in _PLACES:
-        why = reasons.FUNDING_UNAVAILABLE
-    if answer.visible or why in _REMEMBERED:
-        why = reasons.SYSTEM_ERROR
-    return msgspec.structs.replace(
-        answer,
-        visible=False,
-        value=flag.off_value,
-        variant=flag.off_variant,
-        reason=reasons.ERROR,
-        why=why,
-        payload={},
-    )

@@ -152,6 +152,8 @@ class Check(Turn):
         decision = edge.state.decisions.next(ms)
         if rendered.records and not degraded:
             edge.exposures.take(world, rendered, self.user, admissions, ms, decision)
+        if rendered.keeps:
+            edge.receipts.take(self, world, rendered, admissions, decision, degraded=degraded)
         if plan.route.kind is Kind.SINGLE:
             lines = edge.responses.json_ok
             if rendered.lines is not lines:
@@ -194,6 +196,9 @@ class Check(Turn):
                 ms = edge.state.moment.ms
                 decision = edge.state.decisions.next(ms)
                 edge.exposures.take(world, rendered, user, admissions, ms, decision)
+        for rendered in together.keeping:
+            decision = edge.state.decisions.next(edge.state.moment.ms)
+            edge.receipts.take(self, world, rendered, admissions, decision, degraded=degraded)
         tag, response = together.response(right.stream_target(edge.state), edge.responses)
         asked = self.plan.head.if_none_match
         if asked and ofrep.etag_matches(asked.decode("latin-1"), tag):

@@ -115,6 +115,14 @@ class EdgeCollector(Collector):
             "Exposures lost because Redis was away too long.",
             value=edge.exposures.dropped,
         )
+        yield CounterMetricFamily(
+            "huidu_receipts_sent", "Receipts of checks on their way.", value=edge.receipts.sent
+        )
+        yield CounterMetricFamily(
+            "huidu_receipts_dropped",
+            "Receipts lost because Redis was away too long.",
+            value=edge.receipts.dropped,
+        )
 
 
 def _gauge(name: str, text: str, value: float) -> Metric:

@@ -175,6 +175,7 @@ class Plan:
             self.route.kind is Kind.SINGLE
             and self.right.refusal is None
             and self.needs_profile
+            and not (self.flag and self.flag.receipts_ppm)
             and self.commands is not None
             and not self.closes
         )

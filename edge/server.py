@@ -15,6 +15,7 @@ from edge.metrics import Metrics
 from edge.places import Places
 from edge.profiles import Profiles
 from edge.quick import answer_all
+from edge.receipts import Receipts
 from edge.settings import Settings
 from edge.state import State, World
 from edge.stream import Listeners
@@ -51,6 +52,7 @@ class Edge:
         )
         self.feed = Feed(settings, where, self.state, self._world, self._published)
         self.exposures = Exposures(self.feed.control)
+        self.receipts = Receipts(self.feed.control)
         self.places = Places(where, self.feed.control, settings.environment, woken=self.begin_turn)
         self.tick = 0
         """Seconds since the start, for what need not be precise."""
@@ -74,6 +76,7 @@ class Edge:
             self._timer.cancel()
         self.listeners.close()
         self.exposures.flush()
+        self.receipts.flush()
         await asyncio.sleep(0)  # the last exposures leave with this turn of the loop
         await self.places.stop()
         await self.feed.stop()

@@ -229,6 +229,7 @@ class Flag(msgspec.Struct, frozen=True, kw_only=True):
     killed: bool = False  # beats everything, allow lists too
     client_visible: bool = True  # client keys may ask for it
     record_on_check: bool = False
+    receipts_ppm: int = 0  # the share of checks whose receipt is kept
     salt: str = ""  # deals variants; the rollout has its own
     block_list: frozenset[str] = frozenset()
     allow_list: frozenset[str] = frozenset()

@@ -78,6 +78,7 @@ def flag(row: Flag) -> model.Flag:
         killed=row.killed,
         client_visible=row.client_visible,
         record_on_check=row.record_on_check,
+        receipts_ppm=row.receipts_ppm,
         salt=row.salt,
         block_list=frozenset(row.block_users),
         allow_list=frozenset(row.allow_users),

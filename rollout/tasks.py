@@ -6,9 +6,10 @@ import logging
 from typing import Final
 
 from celery import shared_task
+from django.utils import timezone
 
 from rollout import selectors, tasks_evidence, tasks_messages
-from rollout.services import audit, publishing
+from rollout.services import audit, publishing, receipts, store
 
 logger = logging.getLogger(__name__)
 
@@ -16,6 +17,8 @@ SCHEDULE: Final[dict[str, float]] = {
     "rollout.tasks.drain_outbox": 2.0,
     "rollout.tasks.ensure_published": 5.0,
     "rollout.tasks.verify_audit_chain": 3600.0,
+    "rollout.tasks.drain_receipts": 2.0,
+    "rollout.tasks.drop_old_receipts": 86_400.0,
     **tasks_evidence.SCHEDULE,
     **tasks_messages.SCHEDULE,
 }
@@ -47,3 +50,19 @@ def verify_audit_chain() -> bool:
     if not report.whole:
         logger.critical("rollout.audit_broken entry=%s %s", report.broken_at, report.fault)
     return report.whole
+
+
+@shared_task(acks_late=True, soft_time_limit=50, time_limit=60)
+def drain_receipts() -> dict[str, int]:
+    """Take in the receipts of checks."""
+    try:
+        return dict(receipts.drain())
+    except store.RedisError as error:
+        logger.warning("rollout.receipts_wait error=%s", error)
+        return {}
+
+
+@shared_task(acks_late=True)
+def drop_old_receipts() -> list[str]:
+    """Drop months of receipts that need not be kept any longer."""
+    return receipts.drop_old(now=timezone.now())

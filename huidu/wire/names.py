@@ -25,6 +25,9 @@ ROOM_CHANNEL: Final = "huidu:room"
 ACCESS: Final = "huidu:access"
 """String: JSON `huidu.wire.access.Access`, every live API key by its SHA-256."""
 
+RECEIPTS_STREAM: Final = "huidu:receipts"
+"""Stream of batches of `huidu.wire.receipt`, for flags that keep receipts; drained likewise."""
+
 PROFILE_META: Final = "huidu:profiles"
 """Hash: ``buckets`` (number of profile hashes), ``built_at``. Absent: profiles must be rebuilt."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, cast
 
 import msgspec
@@ -30,12 +30,22 @@ from cohorts.admin.users import RISK_PERMISSION
 from cohorts.models import Profile
 from cohorts.wording import label_of
 from huidu import model
+from huidu.engine import Compiled
 from huidu.errors import HuiduError
 from rollout.admin import board, faults, step_lines
 from rollout.admin.base import actor
 from rollout.explanations import tell
 from rollout.models import Case, Flag
-from rollout.services import audit, cases, reading, since, voices, waiting
+from rollout.services import (
+    audit,
+    cases,
+    reading,
+    receipts,
+    replay_receipts,
+    since,
+    voices,
+    waiting,
+)
 from rollout.services.answering import compiled_snapshot, snapshot_in_force, words_for
 
 
@@ -125,6 +135,8 @@ def diagnose(request: HttpRequest) -> HttpResponse:
     """GET with ``flag`` and ``user`` answers; without them it asks."""
     if not request.user.has_perm("cohorts.view_profile"):
         raise PermissionDenied
+    if decision := request.GET.get("decision", "").strip().upper():
+        return _of_decision(request, decision)
     asked = "user" in request.GET
     initial = {"flag": request.GET.get("flag"), "user": request.GET.get("user", "")}
     risk = request.user.has_perm(RISK_PERMISSION)
@@ -145,6 +157,38 @@ def diagnose(request: HttpRequest) -> HttpResponse:
             context.update(_answer(request, form.cleaned_data))
         except HuiduError as fault:
             form.add_error(None, faults.in_words(fault))
+    return TemplateResponse(request, "huidu/diagnose.html", context)
+
+
+def _of_decision(request: HttpRequest, decision: str) -> HttpResponse:
+    """The permalink of an answer that was given: explained from its receipt."""
+    receipt = receipts.find(board.environment(), decision)
+    flag = (
+        receipt and Flag.objects.filter(environment=receipt.environment, key=receipt.flag).first()
+    )
+    risk = request.user.has_perm(RISK_PERMISSION)
+    initial = {"flag": flag.key, "user": receipt.user} if receipt and flag else {}
+    context: dict[str, Any] = {
+        **admin.site.each_context(request),
+        "title": gettext("User diagnosis"),
+        "subtitle": gettext("An answer that was given"),
+        "form": DiagnoseForm(initial=initial, risk=risk),
+        "decision": decision,
+    }
+    if receipt is None or not flag:
+        context["fault"] = gettext("No receipt of this decision is kept.")
+        return TemplateResponse(request, "huidu/diagnose.html", context)
+    try:
+        compiled, version, _found, user = replay_receipts.explain_again(receipt)
+        differ = replay_receipts.differences(receipt)
+    except HuiduError as fault:
+        context["fault"] = faults.in_words(fault)
+        return TemplateResponse(request, "huidu/diagnose.html", context)
+    at = datetime.fromtimestamp(receipt.at_ms / 1000, UTC)
+    reason = request.GET.get("reason", "").strip() if risk else ""
+    asked = {"flag": flag, "user": receipt.user, "reason": reason, "since": None}
+    context |= _told(request, asked, compiled, version, user, at)
+    context |= {"receipt": receipt, "answered_at": at, "differ": differ}
     return TemplateResponse(request, "huidu/diagnose.html", context)
 
 
@@ -172,7 +216,6 @@ def _open_case(request: HttpRequest, asked: dict[str, Any]) -> HttpResponse:
 
 def _answer(request: HttpRequest, asked: dict[str, Any]) -> dict[str, Any]:
     environment, now = board.environment(), asked["at"] or timezone.now()
-    flag: Flag = asked["flag"]
     compiled, version = compiled_snapshot(environment, snapshot_in_force(environment, asked["at"]))
     user = who.held_user(asked["user"], at=now)
     if asked["context"]:
@@ -183,6 +226,19 @@ def _answer(request: HttpRequest, asked: dict[str, Any]) -> dict[str, Any]:
             if name in registry and registry[name].source is not model.AttributeSource.HELD
         }
         user = msgspec.structs.replace(user, attributes={**user.attributes, **added})
+    return _told(request, asked, compiled, version, user, now)
+
+
+def _told(
+    request: HttpRequest,
+    asked: dict[str, Any],
+    compiled: Compiled,
+    version: str,
+    user: model.User,
+    now: datetime,
+) -> dict[str, Any]:
+    """What the page shows about one check by one snapshot."""
+    environment, flag = board.environment(), asked["flag"]
     found = compiled.explain(flag.key, user)
     risk = bool(asked.get("reason"))
     if risk:

@@ -47,6 +47,14 @@ class FlagForm(ServiceForm):
     )
     exclusion_from_ppm = PercentField(label=_("slice from"), required=False)
     exclusion_to_ppm = PercentField(label=_("slice to"), required=False)
+    receipts_ppm = PercentField(
+        label=_("receipts kept"),
+        required=False,
+        help_text=_(
+            "The share of checks whose whole answer is kept, to be explained and replayed later. 0 "
+            "keeps none; each kept one costs a check little and the database about 400 bytes."
+        ),
+    )
 
     class Meta:
         model = Flag
@@ -186,6 +194,7 @@ class FlagAdmin(RequestsMixin, ActsMixin, ServiceAdmin):
                     ("off_variant", "off_value"),
                     "payload",
                     ("client_visible", "record_on_check"),
+                    "receipts_ppm",
                 ),
             },
         ),

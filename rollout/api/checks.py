@@ -7,10 +7,10 @@ parts for deployments that run Django alone. The explanation is always answered 
 from __future__ import annotations
 
 import uuid
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, ClassVar, Final
 
-from django.http import HttpResponse
+from django.http import Http404, HttpResponse
 from django.utils import timezone
 from django.utils.translation import get_language_from_request
 from drf_spectacular.utils import OpenApiParameter, extend_schema
@@ -33,7 +33,7 @@ from rollout.api.authentication import (
 from rollout.explanations import AUDIENCES
 from rollout.mappers import iso
 from rollout.models import ApiKey
-from rollout.services import reading, voices
+from rollout.services import reading, receipts, replay_receipts, voices
 from rollout.services.answering import (
     compiled_snapshot,
     past_moment,
@@ -96,12 +96,7 @@ class ExplanationView(_CheckView):
     )
     def get(self, request: Request, key: str, user: str) -> Response:
         _usable_key(user)
-        audience = request.query_params.get("audience", "support")
-        if audience not in AUDIENCES:
-            raise InputError(
-                f"expected one of {', '.join(AUDIENCES)}, got {audience[:60]!r}", path="audience"
-            )
-        environment = environment_of(request)
+        audience, environment = _audience(request), environment_of(request)
         if audience == "risk":
             _note_reader(request, environment, key, user)
         at = past_moment(request.query_params.get("at"), "at")
@@ -125,6 +120,51 @@ class ExplanationView(_CheckView):
             )
         told |= {"snapshot": version, "sequence": found.sequence, "as_of": iso(now)}
         return Response(told, headers={"Vary": "Accept-Language, Authorization"})
+
+
+class DecisionView(_CheckView):
+    """An answer that was given, by its decision id: its receipt, replay and explanation."""
+
+    @extend_schema(
+        parameters=[
+            REASON,
+            OpenApiParameter("audience", str, enum=list(AUDIENCES), default="support"),
+        ],
+        responses=dict,
+    )
+    def get(self, request: Request, decision: str) -> Response:
+        audience, environment = _audience(request), environment_of(request)
+        receipt = receipts.find(environment, decision)
+        if receipt is None:
+            raise Http404
+        if audience == "risk":
+            _note_reader(request, environment, receipt.flag, receipt.user)
+        compiled, version, found, user = replay_receipts.explain_again(receipt)
+        at = datetime.fromtimestamp(receipt.at_ms / 1000, UTC)
+        told = voices.voice(
+            compiled,
+            found,
+            user,
+            audience=audience,
+            language=language_of(request),
+            words=words_for(environment, receipt.flag),
+            at=at,
+        )
+        told |= {"decision_id": receipt.decision, "snapshot": version}
+        told |= {"sequence": receipt.sequence, "as_of": iso(at)}
+        if audience != "customer":
+            differ = replay_receipts.differences(receipt)
+            told |= {"code": receipt.code, "replay_agrees": not differ}
+        return Response(told, headers={"Vary": "Accept-Language, Authorization"})
+
+
+def _audience(request: Request) -> str:
+    audience = request.query_params.get("audience", "support")
+    if audience not in AUDIENCES:
+        raise InputError(
+            f"expected one of {', '.join(AUDIENCES)}, got {audience[:60]!r}", path="audience"
+        )
+    return audience
 
 
 def _note_reader(request: Request, environment: str, flag_key: str, user: str) -> None:

@@ -8,7 +8,7 @@ from rest_framework.routers import SimpleRouter
 
 from rollout.api import flags, funding, health, lists, records, rollouts, schema  # noqa: F401 - registers itself
 from rollout.api.cases import CaseViewSet, UserCasesView
-from rollout.api.checks import ExplanationView, VisibilityView
+from rollout.api.checks import DecisionView, ExplanationView, VisibilityView
 from rollout.api.events import EventsView
 from rollout.api.snapshot import SnapshotView
 from rollout.api.webhooks import WebhookViewSet
@@ -42,6 +42,7 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/flags/<str:key>/users/<str:user>", VisibilityView.as_view()),
     path("api/v1/flags/<str:key>/users/<str:user>/explanation", ExplanationView.as_view()),
     path("api/v1/flags/<str:key>/users/<str:user>/cases", UserCasesView.as_view()),
+    path("api/v1/decisions/<str:decision>", DecisionView.as_view()),
     path("api/schema/", SpectacularAPIView.as_view(), name="schema"),
     path("api/docs/", SpectacularSwaggerView.as_view(url_name="schema"), name="docs"),
     path("health/live", health.live),

@@ -20,6 +20,7 @@ from rollout.models.funding import FundingPartner, PlacesGiven
 from rollout.models.gates import Gate, RegionAssignment, RegionClass, RegionPolicy
 from rollout.models.guards import Guard, Metric
 from rollout.models.publication import Outbox, Snapshot
+from rollout.models.receipts import Receipt
 from rollout.models.rollouts import Rollout, Stage
 
 __all__ = [
@@ -44,6 +45,7 @@ __all__ = [
     "Outbox",
     "OutcomeEvent",
     "PlacesGiven",
+    "Receipt",
     "RegionAssignment",
     "RegionClass",
     "RegionPolicy",

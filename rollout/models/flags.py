@@ -98,6 +98,7 @@ class Flag(models.Model):
         default=False,
         help_text=_("Count a user as shown when checked; else the application reports it."),
     )
+    receipts_ppm = fields.ppm_field(_("receipts kept"), default=0)
     four_eyes = models.BooleanField(
         _("two people"),
         default=True,

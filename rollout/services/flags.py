@@ -40,6 +40,7 @@ EDITABLE: Final = frozenset(
         "enabled",
         "client_visible",
         "record_on_check",
+        "receipts_ppm",
         "four_eyes",
         "allow_users",
         "block_users",
@@ -50,7 +51,7 @@ EDITABLE: Final = frozenset(
     }
 )
 HARMLESS: Final = frozenset(
-    {"label_zh", "label_en", "description", "owner", "notify", "block_users"}
+    {"label_zh", "label_en", "description", "owner", "notify", "block_users", "receipts_ppm"}
 )
 """Fields one person may change on a live flag: they show the product to nobody new."""
 

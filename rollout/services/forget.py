@@ -14,12 +14,12 @@ from cohorts.services import forget as who
 from cohorts.services.items import id_fault
 from huidu.errors import InputError, StateError
 from huidu.wire import names
-from rollout.models import Case, CaseNote, Exposure, Flag, OutcomeEvent, StreamMark
-from rollout.services import audit, store
+from rollout.models import Case, CaseNote, Exposure, Flag, OutcomeEvent, Receipt, StreamMark
+from rollout.services import audit, receipts, store
 from rollout.services.audit import Actor
 
 logger = logging.getLogger("huidu.rollout")
-TABLES: tuple[type[Model], ...] = (Exposure, OutcomeEvent)
+TABLES: tuple[type[Model], ...] = (Exposure, OutcomeEvent, Receipt)
 
 
 def pseudonym(user_id: str) -> str:
@@ -55,6 +55,7 @@ def forget_user(user_id: str, *, by: Actor, reason: str) -> Mapping[type[Model],
         raise InputError("expected a reason that does not name the user", path="reason")
     refuse_while_named(user_id)
     refuse_while_asking(user_id)
+    _take_in_receipts()
     with transaction.atomic():
         gone = who.erase(user_id)
         for model in TABLES:
@@ -111,15 +112,22 @@ def _empty_cases(user_id: str) -> int:
 def _erase_record(user_id: str) -> None:
     try:
         who.erase_record(user_id)
-        _trim_exposures()
+        _trim_streams()
     except redis.RedisError as error:
         logger.warning("rollout.forget_postponed error=%s", error)
 
 
-def _trim_exposures() -> None:
-    """Drop every exposure from the stream that is in the database: usually some are left over."""
-    mark = StreamMark.objects.filter(name=names.EXPOSURES_STREAM).first()
-    if mark is not None:
+def _take_in_receipts() -> None:
+    """Receipts on their way must not arrive after their like were deleted."""
+    try:
+        receipts.drain()
+    except redis.RedisError as error:
+        logger.warning("rollout.receipts_not_taken_in error=%s", error)
+
+
+def _trim_streams() -> None:
+    """Drop what is in the database from the streams: usually some of it is left over."""
+    for mark in StreamMark.objects.filter(name__in=(names.EXPOSURES_STREAM, names.RECEIPTS_STREAM)):
         moment, _, place = mark.entry.partition("-")
         after = f"{moment}-{int(place) + 1}"
-        store.client().xtrim(names.EXPOSURES_STREAM, minid=after, approximate=False)
+        store.client().xtrim(mark.name, minid=after, approximate=False)

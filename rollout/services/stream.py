@@ -1,4 +1,4 @@
-"""Takes exposures that were noted at the check from their Redis stream into the database.
+"""Takes what check servers noted from Redis streams into the database: exposures and receipts.
 
 How far the stream was read is written in the transaction that writes the rows: a drain killed at
 any point has done everything or nothing. Entries are removed from Redis after that commit.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final, cast
 
@@ -26,6 +26,9 @@ from rollout.services.exposures import Seen
 logger = logging.getLogger(__name__)
 
 BATCH: Final = 2_000
+BATCHES: Final = 50
+"""Entries of receipts read at once, of up to 200 receipts each."""
+
 START: Final = "0-0"
 
 
@@ -40,68 +43,77 @@ class _Noted(msgspec.Struct, frozen=True):
     sequence: int
 
 
+Take = Callable[[Sequence[dict[bytes, bytes]]], Counter[str]]
+"""Stores entries inside a transaction; says how many came to what."""
+
+
 def drain(*, most: int = 50_000) -> Counter[str]:
     """Read what is new; returns how many entries came to what (``accepted``, ``duplicate``, ...).
 
     Raises:
         RedisError: the store did not answer in time; the next tick reads on.
     """
+    return drain_stream(names.EXPOSURES_STREAM, _record, most=most)
+
+
+def drain_stream(name: str, take: Take, *, most: int) -> Counter[str]:
+    """Read what is new in a stream, batch by batch, and let `take` store it.
+
+    Raises:
+        RedisError: the store did not answer in time; the next tick reads on.
+    """
     results: Counter[str] = Counter()
     while results.total() < most:
-        found = _drain_batch()
+        found = _drain_batch(name, take)
         if not found:
             break
         results += found
     return results
 
 
-def _drain_batch() -> Counter[str]:
-    StreamMark.objects.get_or_create(name=names.EXPOSURES_STREAM)
+def _drain_batch(name: str, take: Take) -> Counter[str]:
+    StreamMark.objects.get_or_create(name=name)
     with transaction.atomic():
-        mark = (
-            StreamMark.objects.select_for_update(skip_locked=True)
-            .filter(name=names.EXPOSURES_STREAM)
-            .first()
-        )
+        mark = StreamMark.objects.select_for_update(skip_locked=True).filter(name=name).first()
         if mark is None:
             return Counter()  # another drain is at work
         entries = _read(mark)
         if not entries:
             return Counter()
-        results = _record([fields for _, fields in entries])
+        results = take([fields for _, fields in entries])
         mark.entry = entries[-1][0]
         mark.save()
-    store.client().xtrim(names.EXPOSURES_STREAM, minid=mark.entry, approximate=True)
+    store.client().xtrim(name, minid=mark.entry, approximate=True)
     return results
 
 
 def _read(mark: StreamMark) -> list[tuple[str, dict[bytes, bytes]]]:
-    entries = _after(mark.entry)
-    if not entries and mark.entry != START and _is_lost(mark.entry):
+    entries = _after(mark.name, mark.entry)
+    if not entries and mark.entry != START and _is_lost(mark.name, mark.entry):
         logger.warning(
-            "rollout.exposure_stream_lost mark=%s: the store forgot; reading from its beginning",
+            "rollout.stream_lost stream=%s mark=%s: the store forgot; reading from its beginning",
+            mark.name,
             mark.entry,
         )
         mark.entry = START
         mark.save()
-        entries = _after(START)
+        entries = _after(mark.name, START)
     return entries
 
 
-def _after(entry: str) -> list[tuple[str, dict[bytes, bytes]]]:
-    answer = cast(
-        list[Any], store.client().xread({names.EXPOSURES_STREAM: entry}, count=BATCH) or []
-    )
-    return [(name.decode(), fields) for _, rows in answer for name, fields in rows]
+def _after(name: str, entry: str) -> list[tuple[str, dict[bytes, bytes]]]:
+    count = BATCHES if name == names.RECEIPTS_STREAM else BATCH
+    answer = cast(list[Any], store.client().xread({name: entry}, count=count) or [])
+    return [(each.decode(), fields) for _, rows in answer for each, fields in rows]
 
 
-def _is_lost(entry: str) -> bool:
+def _is_lost(name: str, entry: str) -> bool:
     """Whether the stream ends before the entry that was read last: its store started anew."""
     client = store.client()
-    if not client.exists(names.EXPOSURES_STREAM):
+    if not client.exists(name):
         # Entries are trimmed, never the stream itself; a new one may number from any moment on.
         return True
-    told = client.xinfo_stream(names.EXPOSURES_STREAM)
+    told = client.xinfo_stream(name)
     return _order(told["last-generated-id"].decode()) < _order(entry)
 
 
