@@ -1,6 +1,6 @@
 """Does the promotion rule keep its promises? A seeded simulation of whole stages.
 
-    python bench/promotion.py --runs 400               every question; hours on a busy machine
+    python bench/promotion.py --runs 1000              every question; hours on a busy machine
     python bench/promotion.py --runs 20 --minutes 5    as far as five minutes reach
     python bench/promotion.py --only false_promotion --runs 1000
     python bench/promotion.py --report                 tell what has been run so far
@@ -109,7 +109,7 @@ def rows() -> list[Row]:
 def _false_rollback() -> list[Row]:
     """Harmless stages that may not be promoted before the horizon, looked at until then."""
     return [
-        Row("false_rollback", label, world, minimum_days=world.days, share_of_runs=0.5)
+        Row("false_rollback", label, world, minimum_days=world.days)
         for label, world in HARMLESS.items()
     ]
 
@@ -126,7 +126,7 @@ def _false_promotion() -> list[Row]:
             effect = 1 - margin if name in ("success", "amount") else 1 + margin
             world = World(effects={name: effect}, margins=tuple(margins.items()))
             label = f"{name} at its {kind} margin of {margin:.0%}"
-            few = 0.5 if kind == "tight" else 0.15
+            few = 0.4 if kind == "tight" else 0.1
             found.append(Row("false_promotion", label, world, share_of_runs=few))
             if kind == "tight":
                 label += ", nothing rolled back"
@@ -171,7 +171,7 @@ def _broken_feeds() -> list[Row]:
                     fact = (("from", f"{name}, day {day:g}"),)
                     found.append(
                         Row(
-                            "broken_feeds", label, world, how="hourly", share_of_runs=0.02,
+                            "broken_feeds", label, world, how="hourly", share_of_runs=0.01,
                             facts=fact,
                         )
                     )  # fmt: skip
@@ -184,7 +184,7 @@ def _screen(others: list[Row]) -> list[Row]:
     wanted += [row for row in others if "tight" in row.label or row.question == "users_harmed"]
     return [
         replace(row, question="screen", label=f"{row.question}: {row.label}", how="compared",
-                share_of_runs=0.005)
+                share_of_runs=0.003)
         for row in wanted
     ]  # fmt: skip
 
@@ -381,7 +381,7 @@ def report(asked: list[Row], log: Path, out: Path, command: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument(
-        "--runs", type=int, default=400, help="stages of a row; some rows run a share of them"
+        "--runs", type=int, default=1_000, help="stages of a row; some rows run a share of them"
     )
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so long")
     parser.add_argument("--only", choices=sorted(TELL), action="append")

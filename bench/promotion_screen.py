@@ -73,9 +73,11 @@ def compare(plan: Plan, stage: Stage) -> End:
     state = State()
     for k in range(1, stage.looks + 1):
         state, outcome = review(plan, state, stage.look(k))
-        if not state.sample_ratio_broken:
-            logs = [math.log(reading.e_value) for reading in outcome.readings]
-            assert np.allclose(logs, told[:, k - 1], atol=1e-6), (k, logs, told[:, k - 1])
+        for reading, log_e in zip(outcome.readings, told[:, k - 1].tolist(), strict=True):
+            # A burst can leave one feed still for so long that the rule takes it for silent.
+            if reading.as_of == k * stage.world.look_min and not state.sample_ratio_broken:
+                agree = math.isclose(math.log(reading.e_value), log_e, rel_tol=1e-6, abs_tol=1e-6)
+                assert agree, (k, reading, log_e)
         if outcome.decision != "hold":
             break
     whole = (outcome.decision, outcome.metric, k)

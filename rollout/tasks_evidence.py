@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from datetime import timedelta
 from typing import Final
 
 from celery import shared_task
@@ -15,8 +14,8 @@ from django.db import OperationalError
 from django.db.models import F, QuerySet
 from django.utils import timezone
 
-from rollout.models import Rollout, Stage
-from rollout.services import evidence, gauges, review, store, stream
+from rollout.models import Stage
+from rollout.services import evidence, gauges, late, review, store, stream
 
 logger = logging.getLogger(__name__)
 
@@ -25,12 +24,9 @@ SCHEDULE: Final[dict[str, float]] = {
     "rollout.tasks_evidence.review_running_stages": 60.0,
     "rollout.tasks_evidence.review_fast_stages": 2.0,
     "rollout.tasks_evidence.read_gauges": 60.0,
-    "rollout.tasks_evidence.roll_up_left_stages": 3600.0,
+    "rollout.tasks_evidence.review_left_stages": 3600.0,
 }
 """Task name to seconds between ticks."""
-
-TOLD_FOR: Final = timedelta(days=60)
-"""How long after a stage was left its late outcomes are still counted, to be told."""
 
 
 @shared_task(acks_late=True, soft_time_limit=100, time_limit=120)
@@ -63,7 +59,7 @@ def _reviewed() -> QuerySet[Stage]:
 
 def _review(stages: QuerySet[Stage]) -> dict[str, int]:
     """How many stages came to which decision."""
-    wanted = list(stages.values_list("pk", flat=True))
+    wanted = review.due(stages, now=timezone.now())
     if not wanted:
         return {}
     decided: Counter[str] = Counter()
@@ -99,18 +95,6 @@ def read_gauges() -> int:
 
 
 @shared_task(acks_late=True, soft_time_limit=540, time_limit=600)
-def roll_up_left_stages() -> int:
-    """Count late outcomes of stages that were left: told in reports, no longer judged."""
-    now = timezone.now()
-    done = 0
-    left = Stage.objects.filter(
-        status=Stage.Status.DONE,
-        left_at__gt=now - TOLD_FOR,
-        rollout__status__in=Rollout.IN_EFFECT,
-    ).select_related("rollout__flag")
-    for stage in left:
-        try:
-            done += evidence.roll_up(stage, now=now)
-        except Exception:  # one sick stage must not keep the others waiting
-            logger.exception("rollout.roll_up_failed stage=%s", stage.pk)
-    return done
+def review_left_stages() -> dict[str, int]:
+    """Judge late outcomes of stages that were left: they can still roll back."""
+    return _review(Stage.objects.filter(late.watched(timezone.now())).order_by("left_at"))

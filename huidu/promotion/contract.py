@@ -79,6 +79,8 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         rho: probability that an enrolled user of this cell is treated, in [0, 1]; a cell at 0 or 1
             has no second arm and compares nothing.
+        again: its users are counted in another cell as well, where their earlier events are (see
+            "After the stage" in docs/statistics.md).
     """
 
     id: str | int
@@ -87,6 +89,7 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
     epoch: str | float | int = 0
     from_min: float = 0.0
     to_min: float | None = None
+    again: bool = False
 
 
 class StageTimes(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,6 +161,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     """What must hold outside the evidence. Each blocks promotion only; harm still rolls back.
 
     `accepted` names hold reasons a person has looked into and accepted (see `ACCEPTABLE`).
+    `left`: the stage is over; late outcomes of its users can roll back, and nothing is promoted.
     """
 
     approved: bool = True
@@ -165,6 +169,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     capacity_left: bool = True
     frozen: bool = False
     paused: bool = False
+    left: bool = False
     accepted: tuple[str, ...] = ()
 
 

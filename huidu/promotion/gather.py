@@ -87,8 +87,8 @@ def _take_over(
     fallen = None if before is None else ev.fell(before, now)
     if fallen is not None:
         return None, None, texts.fell(guard.name, fallen)
-    arms = _beats(guard, state.pulses.get(guard.name), now)
-    treated_users, control_users = (sum(pair[i] for pair in users.values()) for i in (0, 1))
+    treated_users, control_users = enrolled_now = plan.enrolled(users)
+    arms = _beats(guard, state.pulses.get(guard.name), now, enrolled_now)
     # Control gone silent while treated goes on is a broken feed, and would look like harm.
     # Treated gone silent may be the harm itself (nobody succeeds any more): that is judged.
     one_sided = ev.is_silent(arms[1], control_users) and not ev.is_silent(arms[0], treated_users)
@@ -108,7 +108,9 @@ def _too_old(guard: Guard, latest: Evidence | None, t_min: float) -> Missing | N
     return None
 
 
-def _beats(guard: Guard, before: tuple[Pulse, Pulse] | None, now: Evidence) -> tuple[Pulse, Pulse]:
+def _beats(
+    guard: Guard, before: tuple[Pulse, Pulse] | None, now: Evidence, users: tuple[float, float]
+) -> tuple[Pulse, Pulse]:
     # Column 0 is the count of events (beyond the lowest edge for latencies); of means, 1 the sum.
     column = 0 if guard.counts_users else 1
     old = before or (Pulse(), Pulse())
@@ -116,7 +118,7 @@ def _beats(guard: Guard, before: tuple[Pulse, Pulse] | None, now: Evidence) -> t
         ev.beat(
             old[i],
             sum(row[column] for row in rows.values()),
-            sum(pair[i] for pair in now.users.values()),
+            users[i],
             counts_events=guard.counts_users,
         )
         for i, rows in enumerate((now.t, now.c))
@@ -186,8 +188,9 @@ def unsure(
         latest = gathered.evidence.get(guard.name)
         if arms is None or latest is None or "silent_feed" in accepted:
             continue
+        users = plan.enrolled(latest.users)
         for label, pulse, i in (("treated", arms[0], 0), ("control", arms[1], 1)):
-            enrolled = sum(pair[i] for pair in latest.users.values())
+            enrolled = users[i]
             told = any(p.code == "silent_feed" and p.metric == guard.name for p in missing)
             if not told and (i == 0 or not guard.absolute) and ev.is_silent(pulse, enrolled):
                 missing.append(texts.silent(guard.name, label, enrolled - pulse.users))

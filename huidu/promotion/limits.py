@@ -26,7 +26,7 @@ def judge_limit(plan: CompiledPlan, guard: Guard, evidence: Evidence, treated: F
     if guard.metric.kind is Kind.MEAN:
         return _judge_mean_limit(guard, treated, limit)
     events = float(treated[:, guard.harm_columns - 1].sum())
-    users = sum(evidence.users.get(name, (0.0, 0.0))[0] for name in plan.ids)
+    users = plan.enrolled(evidence.users)[0]
     if users <= 0:
         return Finding(log_safe=0.0)
     share = events / users

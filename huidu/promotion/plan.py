@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import itertools
 import math
+from collections.abc import Mapping
 from typing import Final
 
 import numpy as np
@@ -57,6 +58,7 @@ class CompiledPlan:
         self.given_ids = tuple(str(cell.id) for cell in plan.cells)
         self.ids = tuple(str(cell.id) for cell in self.cells)
         self.rho: Floats = np.array([cell.rho for cell in self.cells], dtype=np.float64)
+        self._again = frozenset(str(cell.id) for cell in self.cells if cell.again)
         self.rho_of = dict(zip(self.ids, self.rho.tolist(), strict=True))
         self.has_control = bool(((self.rho > 0) & (self.rho < 1)).any())
         self.sample_ratio = SampleRatio(self.rho)
@@ -70,6 +72,11 @@ class CompiledPlan:
             if guard.counts_users
         }
         self.too_good_factors = count_factors(self.rho, increase=False, null_ratio=TOO_GOOD)
+
+    def enrolled(self, users: Mapping[str, tuple[float, float]]) -> tuple[float, float]:
+        """Treated and control users over all cells, each counted once."""
+        pairs = [pair for name, pair in users.items() if name not in self._again]
+        return sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)
 
 
 @functools.lru_cache(maxsize=256)

@@ -139,7 +139,7 @@ class _Review:
 
     def _test_sample_ratio(self) -> None:
         users = np.array([self.gathered.users[name] for name in self.plan.ids])
-        self.treated_users = float(users[:, 0].sum())
+        self.treated_users = self.plan.enrolled(self.gathered.users)[0]
         test = self.plan.sample_ratio
         log_e = test.log_evidence(users[:, 0], users[:, 1])
         self.chi_square = test.chi_square(users[:, 0], users[:, 1])
@@ -169,6 +169,8 @@ class _Review:
 
     def _promote_or_hold(self) -> tuple[State, Outcome]:
         blocking = self._what_stands_against_it()
+        if self.conditions.left:
+            return self._finish(None, [texts.stage_left(), *blocking])
         step = proof.prove(
             self.plan,
             self.state,

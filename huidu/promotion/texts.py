@@ -76,6 +76,12 @@ def already_decided(decided: str) -> Missing:
     return Missing(code="already_decided", text=f"this stage has ended with {decided}")
 
 
+def stage_left() -> Missing:
+    return Missing(
+        code="stage_left", text="the stage is over; late outcomes of its users can still roll back"
+    )
+
+
 def bad_look(path: str, right: str, found: object) -> Missing:
     return Missing(code="bad_evidence", text=f"{path}: expected {right}, got {found}")
 

@@ -19,8 +19,9 @@ from typing import Any, Final, NamedTuple
 from django.db import connection, transaction
 from django.db.models import Max
 
-from rollout.models import Exposure, Metric, MetricCell, OutcomeEvent, RollupMark, Stage
+from rollout.models import Exposure, Guard, Metric, MetricCell, OutcomeEvent, RollupMark, Stage
 from rollout.services.exposures import EVIDENCE_LOCK, shares_of
+from rollout.services.late import Parts
 from rollout.services.sums import UserSum, width
 
 ROWS_AT_ONCE: Final = 20_000
@@ -91,18 +92,24 @@ def reach() -> Reach:
         )
 
 
-def metrics_of(stage: Stage) -> list[Metric]:
-    """The metrics a stage's guards count, gauges aside."""
-    guards = stage.guards.select_related("metric").order_by("metric__key")
-    return [each.metric for each in guards if each.metric.kind != Metric.Kind.GAUGE]
+def guards_of(stage: Stage) -> list[Guard]:
+    """A stage's guards in order of their metrics' keys."""
+    return list(stage.guards.select_related("metric").order_by("metric__key"))
 
 
-def roll_up(stage: Stage, *, now: datetime, up_to: Reach | None = None) -> int:
+def roll_up(
+    stage: Stage,
+    *,
+    now: datetime,
+    up_to: Reach | None = None,
+    guards: Iterable[Guard] | None = None,
+) -> int:
     """Bring a stage's cells up to date; returns how many raw rows were new to them.
 
     Safe to run twice at once, to lose, and to kill: marks and cells move in one transaction.
     """
-    metrics = metrics_of(stage)
+    guarded = [each.metric for each in (guards_of(stage) if guards is None else guards)]
+    metrics = [each for each in guarded if each.kind != Metric.Kind.GAUGE]
     end = up_to or reach()
     read = 0
     while True:
@@ -126,6 +133,9 @@ def _step(stage: Stage, metrics: list[Metric], end: Reach, now: datetime) -> tup
     with transaction.atomic():
         marks = _locked_marks(stage, metrics)
         rows, done = _roll_enrolment(stage, marks[None], end)
+        parts = Parts(stage)
+        if done:
+            parts.enrol(stage)
         # Metrics that were read equally far, mostly all of them, are read on by one query.
         groups: dict[tuple[int, int], list[Metric]] = defaultdict(list)
         for metric in metrics:
@@ -137,7 +147,7 @@ def _step(stage: Stage, metrics: list[Metric], end: Reach, now: datetime) -> tup
                 _cut("rollout_outcomeevent", before[1], end.outcomes),
             )
             if after != before:
-                growth, new = _happened(stage, group, before, after)
+                growth, new = _happened(stage, parts, group, before, after)
                 rows += new
                 for metric in group:
                     if growth[metric.key]:
@@ -244,7 +254,8 @@ WITH touched AS (
 ), windows(epoch, ends) AS (
     SELECT * FROM unnest(%(epochs)s::smallint[], %(ends)s::timestamptz[])
 )
-SELECT e.arm, e.stratum, e.epoch, e.chance_ppb, e.id, o.metric, o.value, o.denominator,
+SELECT e.arm, e.stratum, e.epoch, e.chance_ppb, e.id, e.user_id,
+       o.metric, o.value, o.denominator, o.at,
        date_trunc('hour', greatest(e.recorded_at, o.recorded_at), 'UTC') AS hour,
        e.id <= %(exposures)s AND o.id <= %(outcomes)s AS known
 FROM touched
@@ -261,7 +272,11 @@ ORDER BY e.id, o.metric, known DESC, hour, o.id
 
 
 def _happened(
-    stage: Stage, metrics: list[Metric], before: tuple[int, int], after: tuple[int, int]
+    stage: Stage,
+    parts: Parts,
+    metrics: list[Metric],
+    before: tuple[int, int],
+    after: tuple[int, int],
 ) -> tuple[dict[str, type_of_growth], int]:
     by_key = {each.key: each for each in metrics}
     ends = epoch_ends(stage)
@@ -281,10 +296,15 @@ def _happened(
     total, counted = UserSum(metrics[0]), [0.0]
     with connection.cursor() as cursor:
         cursor.execute(_TOUCHED, given)
-        for arm, stratum, epoch, chance, exposure, key, value, of, hour, known in cursor:
+        for row in cursor:
+            arm, stratum, epoch, chance, exposure, name, key, value, of, at, hour, known = row
             if (exposure, key) != user:
                 user, total = (exposure, key), UserSum(by_key[key])
                 counted = [0.0] * (1 + width(by_key[key]))
+            if parts.parts:
+                epoch = parts.epoch_of(by_key[key], (arm, stratum, epoch, name), at)
+                if epoch < 0:
+                    continue
             total.take(value, of)
             now_counted = [float(total.seen), *total.sums()]
             if not known:

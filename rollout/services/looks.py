@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final
 
+import msgspec
 from django.conf import settings
 from django.utils import timezone
 
@@ -19,7 +20,7 @@ from huidu import promotion
 from huidu.promotion import contract
 from rollout import selectors
 from rollout.models import Arm, Guard, Metric, MetricCell, OutcomeEvent, Rollout, RollupMark, Stage
-from rollout.services import sums
+from rollout.services import late, sums
 from rollout.services.enrolment import PPB, plain_chance_ppb
 from rollout.services.exposures import shares_of
 
@@ -49,10 +50,14 @@ def plan_of(
     known = {} if before is None else {str(each.id): each for each in before.cells}
     for each in _expected_cells(stage) if not known else ():
         known[str(each.id)] = each
+    late_chances = late.chances(cells)
     for row in cells:
         if row.metric_id is None:
-            name = cell_id(row)
-            known.setdefault(name, _cell(row.stratum, row.epoch, row.chance_ppb))
+            key = (row.stratum, row.epoch, row.chance_ppb)
+            cell = _cell(*key)
+            if key in late_chances:
+                cell = msgspec.structs.replace(cell, rho=late_chances[key], again=True)
+            known.setdefault(str(cell.id), cell)
     return contract.Plan(
         rollout=f"{stage.rollout.flag.key}#{stage.rollout.slot}/{stage.key}",
         stage=contract.StageTimes(
@@ -174,6 +179,7 @@ def conditions_of(stage: Stage, now: datetime) -> contract.Conditions:
         compliance_signed=not selectors.unsigned_items(rollout.flag, today),
         frozen=is_frozen(now),
         paused=rollout.status == Rollout.Status.PAUSED,
+        left=stage.status == Stage.Status.DONE,
         accepted=tuple(sorted(stage.accepted)),
     )
 

@@ -18,6 +18,7 @@ from huidu.model import FULL_THRESHOLD, PPM
 from huidu.stats import power
 from rollout.models import Arm, Guard, Metric, MetricCell, Stage
 from rollout.services.enrolment import PPB, plain_chance_ppb
+from rollout.services.late import LATE
 from rollout.services.readings import label
 
 DAY: Final = timedelta(days=1)
@@ -137,7 +138,7 @@ def _sizes(stage: Stage) -> dict[int, int]:
 def known_base(stage: Stage, metric: Metric) -> Base | None:
     """What users without the product showed in earlier or running stages of the flag."""
     cells = MetricCell.objects.filter(
-        stage__rollout__flag=stage.rollout.flag, arm=Arm.CONTROL, latest=True
+        stage__rollout__flag=stage.rollout.flag, arm=Arm.CONTROL, latest=True, epoch__lt=LATE
     )
     by_stage = cells.filter(metric=metric).order_by("-stage_id").values_list("stage_id", flat=True)
     latest = by_stage.first()

@@ -15,17 +15,19 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from django.db import transaction
+from django.db.models import OuterRef, Q, QuerySet, Subquery
 
 from huidu import promotion
 from huidu.errors import EvidenceError, HuiduError
 from huidu.promotion import contract
-from rollout.models import Decision, MetricCell, Rollout, RollupMark, Stage
-from rollout.services import evidence, looks, messages, rollouts
+from rollout.models import Decision, Guard, MetricCell, Rollout, RollupMark, Stage
+from rollout.services import evidence, late, looks, messages, rollouts
 from rollout.services.audit import ENGINE
 from rollout.services.evidence import Reach
 
@@ -42,13 +44,18 @@ class Reviewed(NamedTuple):
     acted: bool
 
 
-def review_stage(stage_id: int, *, now: datetime) -> Reviewed | None:
+def review_stage(
+    stage_id: int, *, now: datetime, guards: Sequence[Guard] | None = None
+) -> Reviewed | None:
     """Review a stage if a look is due; None when nothing was to be done.
+
+    Args:
+        guards: of the stage, where the caller has read them: they are fixed once it was entered.
 
     Raises:
         Nothing that a sick stage causes by its evidence: that is a recorded hold.
     """
-    decision = _decide(stage_id, now)
+    decision = _decide(stage_id, now, guards)
     if decision is None:
         return None
     acted = False
@@ -61,15 +68,31 @@ def roll_up_and_review(
     stage_id: int, *, now: datetime, up_to: Reach | None = None
 ) -> Reviewed | None:
     """Bring the cells up to date first, if a look is due at all."""
-    stage = _running(stage_id).first()
+    stage = _reviewed(stage_id, now).first()
     if stage is None:
         return None
     last = _last(stage)
+    guards = None
     if not _is_cut_short(last, stage):
         if not _is_due(last, look_number(stage, now)):
             return None
-        evidence.roll_up(stage, now=now, up_to=up_to)
-    return review_stage(stage_id, now=now)
+        guards = evidence.guards_of(stage)
+        evidence.roll_up(stage, now=now, up_to=up_to, guards=guards)
+    return review_stage(stage_id, now=now, guards=guards)
+
+
+def due(stages: QuerySet[Stage], *, now: datetime) -> list[int]:
+    """Ids of those stages of which a look is due or a rollback was cut short: one query for all."""
+    newest = Decision.objects.filter(stage=OuterRef("pk")).order_by("-look")
+    rows = stages.select_related("rollout").annotate(
+        last_look=Subquery(newest.values("look")[:1]),
+        cut_short=Subquery(newest.values(cut=Q(decision=Verdict.ROLL_BACK.value, acted=False))[:1]),
+    )
+    return [
+        stage.pk
+        for stage in rows
+        if stage.cut_short or stage.last_look is None or look_number(stage, now) > stage.last_look
+    ]
 
 
 def act(decision_id: int) -> bool:
@@ -83,9 +106,13 @@ def act(decision_id: int) -> bool:
             )
             if decision.acted or decision.decision == Verdict.HOLD:
                 return False
-            stage = decision.stage
-            step = rollouts.promote if decision.decision == Verdict.PROMOTE else rollouts.rollback
-            step(stage.rollout, by=ENGINE, reason=reason_of(decision), stage=stage)
+            stage, reason = decision.stage, reason_of(decision)
+            if decision.decision == Verdict.PROMOTE:
+                rollouts.promote(stage.rollout, by=ENGINE, reason=reason, stage=stage)
+            else:
+                # Late harm of a stage's users speaks against whatever stage came after it.
+                running = None if _is_of_left_stage(decision) else stage
+                rollouts.rollback(stage.rollout, by=ENGINE, reason=reason, stage=running)
             decision.acted = True
             decision.save(update_fields=["acted"])
             return True
@@ -107,20 +134,28 @@ def reason_of(decision: Decision) -> str:
     return f"{decision.code}: {decision.text} (decision {decision.pk})"[:2_000]
 
 
-def _running(stage_id: int) -> Any:
-    return Stage.objects.filter(
-        pk=stage_id, status=Stage.Status.RUNNING, rollout__status__in=REVIEWED
-    ).select_related("rollout__flag")
+def _reviewed(stage_id: int, now: datetime) -> Any:
+    running = Q(status=Stage.Status.RUNNING, rollout__status__in=REVIEWED)
+    rows = Stage.objects.filter(running | late.watched(now), pk=stage_id)
+    return rows.select_related("rollout__flag")
 
 
 def _last(stage: Stage) -> Decision | None:
-    return Decision.objects.filter(stage=stage).order_by("-look").first()
+    # Evidence and outcome are large, and nothing goes on from them.
+    rows = Decision.objects.filter(stage=stage).defer("evidence", "outcome", "reasons")
+    return rows.order_by("-look").first()
 
 
 def _is_cut_short(last: Decision | None, stage: Stage) -> bool:
     """Whether harm was proven and the rollback not carried out: that waits for no other look."""
-    rollback = last is not None and last.decision == Verdict.ROLL_BACK and not last.acted
-    return rollback and not stage.rollout.dry_run
+    if last is None or last.decision != Verdict.ROLL_BACK or last.acted or stage.rollout.dry_run:
+        return False
+    # Proven in the running stage, which somebody promoted meanwhile: the left stage looks anew.
+    return stage.status == Stage.Status.RUNNING or _is_of_left_stage(last)
+
+
+def _is_of_left_stage(decision: Decision) -> bool:
+    return bool(decision.evidence["conditions"].get("left"))
 
 
 def look_number(stage: Stage, now: datetime) -> int:
@@ -133,24 +168,28 @@ def _is_due(last: Decision | None, k: int) -> bool:
     return k > (last.look if last is not None else -1)
 
 
-def _decide(stage_id: int, now: datetime) -> Decision | None:
+def _decide(stage_id: int, now: datetime, guards: Sequence[Guard] | None) -> Decision | None:
     """The decision that is due, or the one still to be carried out."""
     with transaction.atomic():
-        stage = _running(stage_id).select_for_update(of=("self",), skip_locked=True).first()
+        found = _reviewed(stage_id, now)
+        stage = found.select_for_update(of=("self",), skip_locked=True).first()
         if stage is None:
             return None
         last = _last(stage)
         if _is_cut_short(last, stage):
             return last
         k = look_number(stage, now)
-        return _write(stage, last, k, now) if _is_due(last, k) else None
+        if not _is_due(last, k):
+            return None
+        return _write(stage, evidence.guards_of(stage) if guards is None else guards, last, k, now)
 
 
-def _write(stage: Stage, last: Decision | None, k: int, now: datetime) -> Decision:
-    guards = list(stage.guards.select_related("metric").order_by("metric__key"))
+def _write(
+    stage: Stage, guards: Sequence[Guard], last: Decision | None, k: int, now: datetime
+) -> Decision:
     cells = list(MetricCell.objects.filter(stage=stage, latest=True))
     marks = {each.metric_id: each for each in RollupMark.objects.filter(stage=stage)}
-    before = None if last is None else plan_before(last)
+    before = None if last is None else _plan_kept(last)
     plan = looks.plan_of(stage, guards, cells, before)
     state = contract.State() if last is None else _state_after(last)
     # What stopped short of an act (dry run, next stage not ready) is decided anew.
@@ -181,6 +220,7 @@ def _write(stage: Stage, last: Decision | None, k: int, now: datetime) -> Decisi
         outcome=msgspec.to_builtins(outcome),
         code_version=promotion.CODE_VERSION,
     )
+    _plans[stage.pk] = (decision.pk, plan)
     if _is_overdue(decision) and not (last is not None and _was_overdue(stage, k)):
         messages.tell_overdue(stage, decision, by=ENGINE)
     return decision
@@ -206,6 +246,22 @@ def refused(error: EvidenceError) -> contract.Outcome:
         text=missing.text,
         missing=(missing,),
     )
+
+
+_MOST_PLANS: Final = 5_000
+_plans: dict[int, tuple[int, contract.Plan]] = {}
+"""By stage: the newest decision this process wrote, and the plan it was made by. Rows say the same,
+but an unchanged plan is written once, and may stand thousands of looks back."""
+
+
+def _plan_kept(last: Decision) -> contract.Plan | None:
+    # Numbers of rows are never dealt twice, so a decision that was undone is not found by this.
+    known = _plans.get(last.stage_id)
+    if known is not None and known[0] == last.pk:
+        return known[1]
+    if len(_plans) >= _MOST_PLANS:
+        _plans.clear()
+    return plan_before(last)
 
 
 def plan_before(decision: Decision) -> contract.Plan | None:

@@ -49,6 +49,7 @@ HOLD: dict[str, Any] = {
     ),
     "limit_not_proven": _("%(metric)s: not yet proven to keep its limit"),
     "not_yet_proven": _("%(metric)s: not yet proven to be harmless"),
+    "stage_left": _("the stage is over. Late outcomes of its users can still roll back"),
     "horizon_over": _("the planned time is over without a proof. Only a person can go on"),
     "next_planned_look": _("the next look that may promote is on day %(day)s"),
     "paused": _("the rollout is paused"),
