@@ -1,11 +1,14 @@
 """What a check over HTTP costs, beside nginx answering an empty 200 in the same run.
 
-    .venv/bin/python bench/edge.py [--seconds 4] [--granian /path/to/venv/bin/granian]
+    .venv/bin/python bench/edge.py [--seconds 4] [--rounds 3] [--granian /path/to/bin/granian]
     .venv/bin/python bench/edge.py --leak      (does memory stay flat? some seconds)
 
 One process on core 0 serves, wrk on core 1 asks over 64 kept-alive connections. A cost is the CPU
 time (user and system) of the serving process per request; Redis, a process of its own, is given
-beside it. As a ratio to nginx it depends little on the machine. Needs wrk, nginx and taskset.
+beside it. Everything is measured in turns, round after round, and the cheapest run of each counts:
+others on the machine can only make a run dearer. The ratio to nginx still depends on the machine:
+nginx lives in the kernel, we in an interpreter. Latency is measured by `bench/paced.py`, at half of
+the rate that wrk got. Needs wrk, nginx and taskset.
 """
 
 from __future__ import annotations
@@ -22,7 +25,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -39,7 +42,9 @@ USERS = 100_000
 FEW = 1_000
 BULK_FLAGS = 100
 CONNECTIONS = 64
-ROUNDS = 3
+NGINX, SINGLE, BULK = "nginx, empty 200", "single", "bulk of 100"
+UVICORN = "uvicorn, empty ASGI application"
+GRANIAN = "granian, empty ASGI application"
 ASGI = """
 async def application(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -68,13 +73,11 @@ def cpu_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def load(folder: Path, url: str, seconds: int, *, users: int = 0, delay: int = 0) -> dict[str, Any]:
+def load(folder: Path, url: str, seconds: int, *, users: int = 0) -> dict[str, Any]:
     """Ask for some seconds; what wrk says."""
     command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency"]
     if users:
         script = SCRIPT % {"users": users, "key": SERVER}
-        if delay:
-            script += f"\nfunction delay() return {delay} end\n"
         (folder / "ask.lua").write_text(script)
         command += ["-s", str(folder / "ask.lua")]
     said = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
@@ -86,21 +89,10 @@ def load(folder: Path, url: str, seconds: int, *, users: int = 0, delay: int = 0
     return {"requests": int(number[1]), "per_second": int(number[1]) / float(number[2])} | latency
 
 
-def measure(
+def run(
     folder: Path, url: str, seconds: int, process: int, redis: int, **options: int
 ) -> dict[str, Any]:
-    """The run with the least CPU time per request of the server, in microseconds.
-
-    Others may use the machine too: they can only make a run dearer, by emptying its caches.
-    """
-    load(folder, url, 1, **options)  # warm
-    runs = [_run(folder, url, seconds, process, redis, **options) for _ in range(ROUNDS)]
-    return min(runs, key=lambda run: float(run["cpu_us"]))
-
-
-def _run(
-    folder: Path, url: str, seconds: int, process: int, redis: int, **options: int
-) -> dict[str, Any]:
+    """CPU time per request of the server and of Redis, in microseconds, and what wrk saw."""
     before = cpu_seconds(process), cpu_seconds(redis)
     said = load(folder, url, seconds, **options)
     used = cpu_seconds(process) - before[0], cpu_seconds(redis) - before[1]
@@ -183,72 +175,100 @@ def fill(store: Store) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=int, default=4, help="of each run")
+    parser.add_argument("--rounds", type=int, default=3, help="of all measurements")
+    parser.add_argument(
+        "--first", action="store_true", help="before all else on the machine (root, SCHED_FIFO)"
+    )
     parser.add_argument("--granian", help="a granian to measure as a candidate")
     parser.add_argument("--leak", action="store_true", help="look at memory, not at time")
     arguments = parser.parse_args()
     if arguments.leak:
         leak(arguments.seconds)
         return
-    seconds, results = arguments.seconds, {}
+    if arguments.first:  # inherited by all that is started from here
+        os.sched_setscheduler(0, os.SCHED_FIFO, os.sched_param(10))
+    report = compare(arguments.seconds, arguments.rounds, arguments.granian)
+    text = json.dumps(report, indent=1)
+    (ROOT / "bench" / "results" / "edge.json").write_text(text + "\n")
+    print(text)
+
+
+def compare(seconds: int, rounds: int, granian: str | None) -> dict[str, Any]:
+    """Measure all in turns."""
     folder = Path(tempfile.mkdtemp(prefix="huidu-bench-"))
     (folder / "plain.py").write_text(ASGI)
+    plain = ["--host", "127.0.0.1", "--port", "9462", "plain:application"]
+    uvicorn = [
+        sys.executable, "-m", "uvicorn", "--app-dir", str(folder), "--loop", "uvloop",
+        "--http", "httptools", "--no-access-log", "--lifespan", "off", *plain,
+    ]  # fmt: skip
+    others = {NGINX: (nginx(folder, 9461), 9461), UVICORN: (uvicorn, 9462)}
+    if granian:
+        plain[3] = "9463"
+        command = [granian, "--interface", "asgi", "--workers", "1", "--no-access-log"]
+        others[GRANIAN] = [*command, "--working-dir", str(folder), *plain], 9463
+    runs: dict[str, list[dict[str, Any]]] = {}
     store = Store()
-    try:
+    with ExitStack() as stack:
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        stack.callback(store.close)
         fill(store)
         assert store.server.process is not None
         redis = store.server.process.pid
         edge = Running(store)
-        os.sched_setaffinity(edge.process.pid, {0})
+        stack.callback(edge.stop)
+        pid = edge.process.pid
+        os.sched_setaffinity(pid, {0})
         base = f"http://127.0.0.1:{edge.port}/ofrep/v1/evaluate/flags"
-        plain = ["--host", "127.0.0.1", "--port", "9462", "plain:application"]
-        candidates = {
-            "uvicorn, empty ASGI application": [
-                sys.executable, "-m", "uvicorn", "--app-dir", str(folder), "--loop", "uvloop",
-                "--http", "httptools", "--no-access-log", "--lifespan", "off", *plain,
-            ],
-        }  # fmt: skip
-        if arguments.granian:
-            candidates["granian, empty ASGI application"] = [
-                arguments.granian, "--interface", "asgi", "--workers", "1", "--no-access-log",
-                "--working-dir", str(folder), *plain,
-            ]  # fmt: skip
-        with serving(nginx(folder, 9461), 9461) as process:
-            floor = measure(folder, "http://127.0.0.1:9461/", seconds, process, redis)
-        results["nginx, empty 200"] = floor
-        for name, users, path in (
-            ("single", USERS, "/weilidai"),
-            ("single, users asked about before", FEW, "/weilidai"),
-            ("bulk of 100", USERS, ""),
-        ):
-            process = edge.process.pid
-            results[name] = measure(folder, base + path, seconds, process, redis, users=users)
-        delay = max(1, round(2000 * CONNECTIONS / results["single"]["per_second"]))
-        half = measure(
-            folder, base + "/weilidai", seconds, edge.process.pid, redis, users=USERS, delay=delay
-        )
-        results["single, at about half of the most"] = half
-        for name, command in candidates.items():
-            with serving(command, 9462) as process:
-                url = "http://127.0.0.1:9462/"
-                results[name] = measure(folder, url, seconds, process, redis, users=USERS)
-        memory = resident_kb(edge.process.pid)
-        edge.stop()
-    finally:
-        store.close()
-        shutil.rmtree(folder, ignore_errors=True)
-    for result in results.values():
-        result["times_nginx"] = round(result["cpu_us"] / floor["cpu_us"], 2)
-    report = {
+        asked = {
+            name: (f"http://127.0.0.1:{port}/", stack.enter_context(serving(command, port)), 0)
+            for name, (command, port) in others.items()
+        }
+        asked[SINGLE] = base + "/weilidai", pid, USERS
+        asked["single, users asked about before"] = base + "/weilidai", pid, FEW
+        asked[BULK] = base, pid, USERS
+        for turn in range(rounds + 1):  # the first one warms
+            for name, (url, process, users) in asked.items():
+                length = seconds if turn else 1
+                said = run(folder, url, length, process, redis, users=users)
+                if turn:
+                    runs.setdefault(name, []).append(said)
+        results = {name: min(each, key=lambda one: one["cpu_us"]) for name, each in runs.items()}
+        rate = max(each["per_second"] for each in runs[SINGLE]) / 2
+        paced = {
+            SINGLE: [pace(edge.port, rate, seconds, checks=True) for _ in range(rounds)],
+            NGINX: [pace(9461, rate, seconds) for _ in range(rounds)],
+        }
+        memory = resident_kb(pid)
+    for name, result in results.items():
+        result["times_nginx"] = round(result["cpu_us"] / results[NGINX]["cpu_us"], 2)
+        ratios = [
+            one["cpu_us"] / nginx["cpu_us"]
+            for one, nginx in zip(runs[name], runs[NGINX], strict=True)
+        ]
+        result["times_nginx_in_each_round"] = [round(each, 2) for each in ratios]
+    return {
         "command": "python bench/edge.py " + " ".join(sys.argv[1:]),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}, {platform.system()}",
-        "versions": versions(arguments.granian),
+        "others_on_the_machine": f"load {os.getloadavg()[1]:.1f} over five minutes",
+        "versions": versions(granian),
         "edge_resident_mb": memory // 1024,
-        "bulk_to_single": round(results["bulk of 100"]["cpu_us"] / results["single"]["cpu_us"], 1),
+        "bulk_to_single": round(results[BULK]["cpu_us"] / results[SINGLE]["cpu_us"], 1),
         "results": results,
+        "latency_ms_at_half_of_the_most": {"rate": round(rate)} | paced,
     }
-    text = json.dumps(report, indent=1)
-    (ROOT / "bench" / "results" / "edge.json").write_text(text + "\n")
-    print(text)
+
+
+def pace(port: int, rate: float, seconds: int, *, checks: bool = False) -> dict[str, Any]:
+    """Ask at a steady rate from the other core; see `bench/paced.py`."""
+    command = ["taskset", "-c", "1", sys.executable, str(ROOT / "bench" / "paced.py")]
+    command += ["--port", str(port), "--rate", str(rate), "--seconds", str(seconds)]
+    if checks:
+        command += ["--path", "/ofrep/v1/evaluate/flags/weilidai"]
+        command += ["--key", SERVER, "--users", str(USERS)]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    measured: dict[str, Any] = json.loads(said)
+    return measured
 
 
 def resident_kb(process: int) -> int:

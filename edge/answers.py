@@ -67,6 +67,8 @@ class Together:
     def __init__(self, answers: list[Rendered]) -> None:
         self.answers = answers
         self.given = [each.given for each in answers]
+        self.times = 0
+        """How often the body was given since that was last added to `given`."""
         self.recording = [each for each in answers if each.records]
         self.keeping = [each for each in answers if each.keeps]
         self.need_places = [each for each in answers if each.needs_place]

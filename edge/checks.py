@@ -174,7 +174,7 @@ class Check(Turn):
     ) -> None:
         right, user = self.plan.right, self.user
         world = right.world
-        answers = world.compiled.evaluate_all(right.flags, user, facts, admissions, lists)
+        answers = world.evaluate_for(right.key.kind)(user, facts, admissions, lists)
         if degraded:
             answers = [world.degraded(answer) for answer in answers]
         together = world.together(answers)
@@ -189,8 +189,7 @@ class Check(Turn):
     ) -> bytes:
         """Count the answers, note the exposures; the response."""
         edge, right, user = self.plan.edge, self.plan.right, self.user
-        for given in together.given:
-            given[0] += 1
+        edge.metrics.count(together)
         if not degraded:
             for rendered in together.recording:
                 ms = edge.state.moment.ms
@@ -239,13 +238,12 @@ class Check(Turn):
             # Its checks may look at facts that those of the snapshot before did not.
             reading = world.reading_for(kind) if flag is None else world.reading_of(flag.key)
             facts = reading.of(self.record, self.plan.edge.state.moment.day)[0] | self.said
-        evaluate = world.compiled.evaluate_all
         if flag is None:
-            answers = evaluate(world.flags_for(kind), self.user, facts, admissions, lists)
+            answers = world.evaluate_for(kind)(self.user, facts, admissions, lists)
             together = world.together([taken.settled(world, each) for each in answers])
             self.finish(self._give_all(world, together, admissions, degraded=False))
         else:
-            (answer,) = evaluate([flag.key], self.user, facts, admissions, lists)
+            answer = world.compiled.evaluate(flag.key, self.user, facts, admissions, lists)
             rendered = world.rendered(taken.settled(world, answer))
             self._give(world, rendered, admissions, degraded=False)
 

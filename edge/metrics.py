@@ -17,11 +17,14 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector
 
 if TYPE_CHECKING:
+    from edge.answers import Together
     from edge.server import Edge
     from edge.state import Counts
 
 BOUNDS: Final = (0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
 """Upper bounds of the latency histogram, in seconds."""
+
+MOST_UNCOUNTED: Final = 128
 
 
 class Metrics:
@@ -31,6 +34,7 @@ class Metrics:
         self.asked = 0
         self.answers: Counts = {}
         self.refused: dict[int, int] = {}
+        self._uncounted: list[Together] = []
         self._latency = [0] * (len(BOUNDS) + 1)
         self._latency_sum = 0.0
 
@@ -38,6 +42,22 @@ class Metrics:
         """Note how long one sampled read took, from its turn of the loop to its answer."""
         self._latency[bisect_left(BOUNDS, seconds)] += 1
         self._latency_sum += seconds
+
+    def count(self, together: Together) -> None:
+        """Count the answers of all flags to one user; they are added up when somebody looks."""
+        if not together.times:
+            if len(self._uncounted) >= MOST_UNCOUNTED:
+                self.add_up()
+            self._uncounted.append(together)
+        together.times += 1
+
+    def add_up(self) -> None:
+        """Bring `answers` up to date."""
+        for together in self._uncounted:
+            for given in together.given:
+                given[0] += together.times
+            together.times = 0
+        self._uncounted.clear()
 
     def latency(self) -> tuple[list[tuple[str, float]], float]:
         """Cumulative counts by upper bound, and the sum of all seconds."""
@@ -56,6 +76,7 @@ class EdgeCollector(Collector):
 
     def collect(self) -> Iterator[Metric]:
         edge, metrics = self._edge, self._edge.metrics
+        metrics.add_up()
         checks = CounterMetricFamily(
             "huidu_checks", "Answers of flags given, by result.", labels=["flag", "result"]
         )

@@ -109,7 +109,12 @@ class Edge:
         """A world whose first checks will not have to wait for code; called in a thread."""
         asked = {flag for flag, _ in list(self.metrics.answers)} or compiled.flags
         compiled.warm([flag for flag in asked if flag in compiled.flags][:MOST_WARMED])
-        return World(snapshot, compiled, version, self.metrics.answers, blob)
+        made = World(snapshot, compiled, version, self.metrics.answers, blob)
+        before = self.state.world
+        for kind in [] if before is None else list(before.checks_for):
+            if len(made.flags_for(kind)) <= MOST_WARMED:
+                made.reading_for(kind)
+        return made
 
     def _published(self, world: World) -> None:
         self.listeners.published(world)

@@ -17,6 +17,7 @@ from edge.places import PlaceGate
 from edge.profiles import Commands
 from edge.settings import Settings
 from huidu.engine import Compiled
+from huidu.engine.together import Checks
 from huidu.model import Answer, Attribute, AttributeSource, Flag, Snapshot
 from huidu.wire import access
 from huidu.wire.access import Access, Key, KeyKind
@@ -73,6 +74,9 @@ class World:
         self._readings: dict[frozenset[str], Reading] = {}
         self._reading_of: dict[str, Reading] = {}
         self._reading_for: dict[KeyKind, Reading] = {}
+        self.checks_for: dict[KeyKind, Checks] = {}
+        """The checks of all flags, for the kinds of keys that asked for them; see `evaluate_for`.
+        """
         self.rendered_by_id: dict[int, Rendered] = {}
         self._together: dict[tuple[int, ...], Together] = {}
         self._place_gates: dict[str, PlaceGate] = {}
@@ -85,10 +89,18 @@ class World:
             known = self._reading_of[flag] = self._reading([flag])
         return known
 
+    def evaluate_for(self, kind: KeyKind) -> Checks:
+        """The checks of all flags that a kind of key may ask for."""
+        known = self.checks_for.get(kind)
+        if known is None:
+            known = self.checks_for[kind] = self.compiled.together(self.flags_for(kind))
+        return known
+
     def reading_for(self, kind: KeyKind) -> Reading:
         """What reads those that checks of all flags look at which a kind of key may ask for."""
         known = self._reading_for.get(kind)
         if known is None:
+            self.evaluate_for(kind)  # finds out on its way what the checks look at
             known = self._reading_for[kind] = self._reading(self.flags_for(kind))
         return known
 

@@ -81,19 +81,23 @@ class Range(Leaf, frozen=True, kw_only=True):
 
     def when_true(self, variable: str, scope: Scope) -> str:
         least, most = limits(self.attribute)
-        left = _below(scope, self.low, self.low_open) or _below(scope, least)
-        right = _above(scope, self.high, self.high_open) or _above(scope, most)
+        left = _below(scope, self.attribute, self.low, self.low_open) or _below(
+            scope, self.attribute, least
+        )
+        right = _above(scope, self.attribute, self.high, self.high_open) or _above(
+            scope, self.attribute, most
+        )
         return both(self._is_known(variable), f"{left}{variable}{right}")
 
     def when_false(self, variable: str, scope: Scope) -> str:
         least, most = limits(self.attribute)
         outside = []
         if self.low is not None:
-            right = _above(scope, self.low, not self.low_open)
-            outside.append(f"{_below(scope, least)}{variable}{right}")
+            right = _above(scope, self.attribute, self.low, not self.low_open)
+            outside.append(f"{_below(scope, self.attribute, least)}{variable}{right}")
         if self.high is not None:
-            left = _below(scope, self.high, not self.high_open)
-            outside.append(f"{left}{variable}{_above(scope, most)}")
+            left = _below(scope, self.attribute, self.high, not self.high_open)
+            outside.append(f"{left}{variable}{_above(scope, self.attribute, most)}")
         return both(self._is_known(variable), either(*outside))
 
     def _is_known(self, variable: str) -> str:
@@ -216,16 +220,24 @@ def is_known(attribute: Attribute, variable: str, scope: Scope) -> str:
     least, most = limits(attribute)
     if least is None and most is None:
         return f"{variable} == {variable}"  # all but NaN
-    return f"{_below(scope, least)}{variable}{_above(scope, most)}"
+    return f"{_below(scope, attribute, least)}{variable}{_above(scope, attribute, most)}"
 
 
-def _below(scope: Scope, bound: Any, is_open: bool = False) -> str:
+def _below(scope: Scope, attribute: Attribute, bound: Any, is_open: bool = False) -> str:
     if bound is None:
         return ""
-    return f"{scope.constant(bound)} {'<' if is_open else '<='} "
+    return f"{_bound(scope, attribute, bound)} {'<' if is_open else '<='} "
 
 
-def _above(scope: Scope, bound: Any, is_open: bool = False) -> str:
+def _above(scope: Scope, attribute: Attribute, bound: Any, is_open: bool = False) -> str:
     if bound is None:
         return ""
-    return f" {'<' if is_open else '<='} {scope.constant(bound)}"
+    return f" {'<' if is_open else '<='} {_bound(scope, attribute, bound)}"
+
+
+def _bound(scope: Scope, attribute: Attribute, bound: Any) -> str:
+    """A number as a float where it is one exactly: held numbers mostly are, and two of a kind are
+    compared the fastest."""
+    if attribute.type is AttributeType.NUMBER and type(bound) is int and abs(bound) <= 1 << 53:
+        bound = float(bound)
+    return scope.constant(bound)

@@ -10,6 +10,7 @@ from huidu.engine import answers, soundness
 from huidu.engine.plan import Plan, plan_of
 from huidu.engine.rules import Reader
 from huidu.engine.source import compile_flag
+from huidu.engine.together import Checks, compile_together
 from huidu.engine.writer import Check
 from huidu.errors import HuiduError, SnapshotError
 from huidu.model import Admission, Answer, AttributeSource, Flag, Snapshot, User
@@ -116,6 +117,30 @@ class Compiled:
                 add(self._without_answer(flag_key))
         return found
 
+    def together(self, flag_keys: Iterable[str]) -> Checks:
+        """`evaluate_all` for flags that are asked again and again: half of its time. Never raises.
+
+        Making it takes about as long as making the checks of the flags.
+        """
+        keys = list(flag_keys)
+        parts = compile_together(keys, self.plan, self._checks, self._reads, self._readable)
+
+        def check_all(
+            key: str,
+            attributes: Mapping[str, Any],
+            admissions: Mapping[int, Admission] | None = None,
+            lists: frozenset[int] | None = None,
+        ) -> list[Answer]:
+            found: list[Answer] = []
+            try:
+                for part in parts:
+                    found += part(key, attributes, admissions, lists)
+            except Exception:  # one by one, so that it costs only the flag that fails its answer
+                return self.evaluate_all(keys, key, attributes, admissions, lists)
+            return found
+
+        return check_all
+
     def check(self, flag_key: str, user: User) -> Answer:
         """What the flag answers this user. Never raises."""
         try:
@@ -179,7 +204,8 @@ class Compiled:
             key = open_keys.pop()
             if key not in seen:
                 seen.add(key)
-                self.check_of(key)
+                if key not in self._reads:
+                    self.check_of(key)
                 found |= self._reads[key]
                 open_keys += [needed.flag for needed in self._flags[key].prerequisites]
         return found

@@ -15,12 +15,13 @@ from huidu.model import FULL_THRESHOLD
 class GateWriter:
     """Writes what a user must get past before any stage is asked."""
 
-    def __init__(self, plan: Plan, checks: Mapping[str, Check]) -> None:
+    def __init__(self, plan: Plan, checks: Mapping[str, Check], out: Writer | None = None) -> None:
+        """`out` takes the lines; by default a writer for this flag alone."""
         self.plan = plan
         self.flag = plan.flag
         self.checks = checks
         self.answers = Answers(plan.flag)
-        self.out = Writer(plan.readable)
+        self.out = out or Writer(plan.readable)
         self.has_allow_list = bool(self.flag.allow_list or self.flag.allow_lists)
         self.remembers = self.flag.rollout is not None and self.flag.rollout.sticky
         self._has_bucket = False
@@ -43,11 +44,7 @@ class GateWriter:
 
     def _identity(self) -> None:
         missing = self._hidden(reasons.IDENTITY_MISSING, reasons.ERROR)
-        self.out.line(
-            "if type(key) is not str or not key:",
-            "    key = text(key)",
-            f"    if not key: return {missing}",
-        )
+        self.out.identity(missing)
 
     def _block_list(self) -> None:
         self._refuse(
@@ -124,9 +121,8 @@ class GateWriter:
     def _region_gate(self, gate: GatePlan, table: RegionTable) -> None:
         assert self.plan.region is not None
         region = self.out.variable(self.plan.region)
-        name = f"r{len(self._tables)}"
+        name = self.out.region_class(table, region)
         self._tables.append((name, table))
-        self.out.line(f"{name} = {self.out.constant(table)}[{region}]")
         excuses = self._excuses(gate)
         self._refuse(both(excuses, f"{name} is None"), gate.gate.unknown_why)
         if table.closed:

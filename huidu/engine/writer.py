@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from math import nan
 from sys import intern
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from xxhash import xxh3_64_intdigest
 
 from huidu.engine import values
 from huidu.engine.claims import NUMERIC
 from huidu.model import Admission, Answer, Attribute, AttributeSource, AttributeType
+
+if TYPE_CHECKING:
+    from huidu.engine.plan import RegionTable
 
 Check = Callable[
     [str, Mapping[str, Any], Mapping[int, Admission] | None, frozenset[int] | None], Answer
@@ -66,6 +69,7 @@ class Writer:
         self._names: dict[Any, str] = {}
         self._loaded: dict[str, str] = {}
         self._has_raw = False
+        self._classes = 0
 
     def line(self, *lines: str) -> None:
         self.lines.extend(f"    {line}" for line in lines)
@@ -101,14 +105,33 @@ class Writer:
         """Names of the attributes the function looks at; it asks for no others."""
         return frozenset(self._loaded)
 
-    def bucket(self, name: str, seed: int) -> None:
-        """Let the variable hold the user's place on the line of a seed; see `bucketing`."""
+    def identity(self, missing: str) -> None:
+        """Let `key` be text; an empty one is answered with `missing`."""
+        self.line(
+            "if type(key) is not str or not key:",
+            "    key = text(key)",
+            f"    if not key: return {missing}",
+        )
+
+    def region_class(self, table: RegionTable, region: str) -> str:
+        """Name of a variable that holds the class of the region that a variable holds."""
+        self._classes += 1
+        name = f"r{self._classes}"
+        self.line(f"{name} = {self.constant(table)}[{region}]")
+        return name
+
+    def raw_key(self) -> None:
+        """Let `raw` hold the bytes of the key."""
         if not self._has_raw:
             self._has_raw = True
             self.line(
                 "try: raw = key.encode()",
                 "except UnicodeEncodeError: raw = key.encode('utf-8', 'surrogatepass')",
             )
+
+    def bucket(self, name: str, seed: int) -> None:
+        """Let the variable hold the user's place on the line of a seed; see `bucketing`."""
+        self.raw_key()
         self.line(f"{name} = hash64(raw, {self.constant(seed)})")
 
     def function(self) -> Check:

@@ -32,6 +32,17 @@ def test_a_check_answers_as_the_reference_does(snapshot: Snapshot, asked: list[U
 
 @settings(max_examples=80, deadline=None)
 @given(snapshots(), several_users)
+def test_flags_checked_together_answer_as_they_do_alone(snapshot: Snapshot, asked: list[User]):
+    compiled = compile_snapshot(snapshot)
+    keys = [flag.key for flag in snapshot.flags] * 4  # more than one function takes
+    together = compiled.together(keys)
+    for user in asked:
+        found = together(user.key, user.attributes, user.admissions, user.lists)
+        assert found == [compiled.check(key, user) for key in keys]
+
+
+@settings(max_examples=80, deadline=None)
+@given(snapshots(), several_users)
 def test_no_answer_depends_on_facts_the_checks_do_not_read(snapshot: Snapshot, asked: list[User]):
     compiled = compile_snapshot(snapshot)
     for flag in snapshot.flags:
