@@ -126,7 +126,8 @@ class DirtyProfile(models.Model):
     class Meta:
         verbose_name = _("profile to pack")
         verbose_name_plural = _("profiles to pack")
-        indexes = [models.Index(fields=["lane", "mark"], name="dirty_profile_lane")]
+        # Not by mark: a new mark of a user who waits already then touches no index.
+        indexes = [models.Index(fields=["lane"], name="dirty_profile_of_lane")]
 
     def __str__(self) -> str:
         return self.user_id

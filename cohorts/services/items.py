@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import re
 from collections.abc import Mapping, Sequence
@@ -62,6 +63,11 @@ class _Profiles(msgspec.Struct, forbid_unknown_fields=True):
     profiles: list[dict[str, Any]]
 
 
+class _AllPayments(msgspec.Struct, forbid_unknown_fields=True):
+    payments: list[Payment]
+
+
+_all_payments = msgspec.json.Decoder(_AllPayments)
 _whole_payments = msgspec.json.Decoder(_Payments)
 _whole_profiles = msgspec.json.Decoder(_Profiles)
 _payment = msgspec.json.Decoder(Payment)
@@ -74,6 +80,18 @@ def read_payments(body: bytes) -> list[Payment | Rejected]:
     Raises:
         InputError: the request as a whole is wrong: not JSON, of another shape, or too long.
     """
+    try:
+        # Nearly always all items are well formed, and one call reads them.
+        found: list[Payment | Rejected] = [*_all_payments.decode(body).payments]
+        body.decode()
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return _read_each(body)
+    _check_length(found, "payments")
+    return found
+
+
+def _read_each(body: bytes) -> list[Payment | Rejected]:
+    """Item by item, so that a faulty one is rejected alone."""
     whole = _read(_whole_payments, body).payments
     _check_length(whole, "payments")
     items: list[Payment | Rejected] = []
@@ -89,9 +107,15 @@ def read_payments(body: bytes) -> list[Payment | Rejected]:
 
 def payments_of(
     items: Sequence[Payment | Rejected | Mapping[str, Any]],
-) -> list[Payment | Rejected]:
+) -> Sequence[Payment | Rejected]:
     """Items given as mappings, such as rows of a file, in the form `read_payments` has."""
     _check_length(items, "payments")
+    kinds = set(map(type, items))
+    if kinds <= {Payment, Rejected}:
+        return items  # type: ignore[return-value]
+    if kinds == {dict}:
+        with contextlib.suppress(msgspec.ValidationError):
+            return msgspec.convert(items, list[Payment])
     read: list[Payment | Rejected] = []
     for index, item in enumerate(items):
         if isinstance(item, Payment | Rejected):
@@ -102,6 +126,51 @@ def payments_of(
         except msgspec.ValidationError as error:
             read.append(_rejected(index, error))
     return read
+
+
+def countable(
+    items: Sequence[Payment | Rejected], latest: datetime.datetime
+) -> tuple[list[Payment], list[Rejected]]:
+    """The payments that can be counted, and those that cannot.
+
+    Args:
+        latest: payments after this moment lie too far ahead of our clock.
+    """
+    payments = [item for item in items if type(item) is Payment]
+    if len(payments) == len(items) and _all_in_range(payments, latest):
+        return payments, []
+    payments, rejected = [], []
+    for index, item in enumerate(items):
+        if isinstance(item, Rejected):
+            rejected.append(item)
+        elif fault := fault_of(item, latest):
+            rejected.append(Rejected(index, *fault))
+        else:
+            payments.append(item)
+    return payments, rejected
+
+
+def _all_in_range(payments: Sequence[Payment], latest: datetime.datetime) -> bool:
+    """Whether `fault_of` finds nothing, asked of all at once: extremes tell of the rest."""
+    if not payments:
+        return True
+    events = [each.event_id for each in payments]
+    users = [each.user_id for each in payments]
+    moments = [each.paid_at for each in payments]
+    amounts = [each.amount_cny for each in payments if each.amount_cny is not None]
+    sizes = [*map(len, events), *map(len, users)]
+    try:
+        return (
+            min(sizes) > 0
+            and max(sizes) <= MAX_ID_CHARACTERS
+            and "".join(events).isprintable()
+            and "".join(users).isprintable()
+            and min(moments) >= EARLIEST
+            and max(moments) <= latest
+            and (not amounts or (min(amounts) >= 0 and max(amounts) <= MAX_AMOUNT))
+        )
+    except (ArithmeticError, OverflowError):  # not a number, or an end of the calendar
+        return False
 
 
 def read_profiles(body: bytes) -> list[dict[str, Any]]:

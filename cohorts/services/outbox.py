@@ -13,11 +13,12 @@ LANES: Final = 8
 LANE: Final = f"(hashtext(user_id) & {LANES - 1})"
 """SQL: the lane of the user in column `user_id`."""
 
-# A later change draws a new mark, so that a packer which read before it leaves the row in place.
+# A later change draws a new mark, one for all its users, so that a packer which read before it
+# leaves the rows in place.
 # Rows are taken in the order of user ids by every writer: no two can wait for each other.
 MARK: Final = f"""
 INSERT INTO cohorts_dirtyprofile (user_id, lane, mark, since)
-SELECT user_id, {LANE}, nextval('cohorts_dirty_mark'), clock_timestamp()
+SELECT user_id, {LANE}, (SELECT nextval('cohorts_dirty_mark')), clock_timestamp()
 FROM {{source}} ORDER BY user_id
 ON CONFLICT (user_id) DO UPDATE SET mark = excluded.mark
 RETURNING lane

@@ -194,6 +194,7 @@ def test_the_command_packs_everybody_after_a_flush_and_leaves_another_rebuild_al
         cursor.execute("SELECT pg_advisory_lock(%s)", [rebuild.REBUILD_LOCK])
         with pytest.raises(CommandError, match="another process"):
             call_command("rebuild_profiles", verbosity=0)
+        cursor.execute("SELECT pg_advisory_unlock(%s)", [rebuild.REBUILD_LOCK])
     other.close()
     with pytest.raises(CommandError, match="power of two"):
         call_command("rebuild_profiles", "--buckets", "100", verbosity=0)
