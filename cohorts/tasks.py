@@ -9,7 +9,7 @@ import redis
 from celery import shared_task
 from django.utils import timezone
 
-from cohorts.services import list_uploads, list_versions, member_moves, packing, rebuild
+from cohorts.services import draw_jobs, list_uploads, list_versions, member_moves, packing, rebuild
 
 logger = logging.getLogger("huidu.cohorts")
 
@@ -20,6 +20,7 @@ SCHEDULE: Final[dict[str, float]] = {
     "cohorts.tasks.compare_lists": 2.0,
     "cohorts.tasks.tidy_lists": 600.0,
     "cohorts.tasks.expire_invitations": 60.0,
+    "cohorts.tasks.carry_on_draws": 2.0,
 }
 """Task name to seconds between ticks; `config.celery` reads it."""
 
@@ -69,3 +70,9 @@ def tidy_lists() -> int:
 def expire_invitations() -> int:
     """Take users off lists whose invitation has lasted long enough."""
     return member_moves.expire(timezone.now())
+
+
+@shared_task(acks_late=True, soft_time_limit=90, time_limit=110)
+def carry_on_draws() -> int:
+    """Judge users for draws from millions, and write down who was drawn."""
+    return draw_jobs.carry_on(seconds=30)

@@ -9,13 +9,14 @@ from celery import shared_task
 from django.utils import timezone
 
 from rollout import selectors, tasks_evidence, tasks_messages
-from rollout.services import audit, publishing, receipts, store
+from rollout.services import audit, drawn_steps, publishing, receipts, store
 
 logger = logging.getLogger(__name__)
 
 SCHEDULE: Final[dict[str, float]] = {
     "rollout.tasks.drain_outbox": 2.0,
     "rollout.tasks.ensure_published": 5.0,
+    "rollout.tasks.take_drawn_steps": 2.0,
     "rollout.tasks.verify_audit_chain": 3600.0,
     "rollout.tasks.drain_receipts": 2.0,
     "rollout.tasks.drop_old_receipts": 86_400.0,
@@ -66,3 +67,9 @@ def drain_receipts() -> dict[str, int]:
 def drop_old_receipts() -> list[str]:
     """Drop months of receipts that need not be kept any longer."""
     return receipts.drop_old(now=timezone.now())
+
+
+@shared_task(acks_late=True, soft_time_limit=540, time_limit=600)
+def take_drawn_steps() -> int:
+    """Enter the stages that a worker has drawn."""
+    return drawn_steps.take_ready()

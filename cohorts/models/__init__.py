@@ -8,7 +8,7 @@ from cohorts.models.cohorts import (
     UserList,
     UserListMember,
 )
-from cohorts.models.draws import Admission, Draw
+from cohorts.models.draws import Admission, Draw, DrawJob, DrawPart
 from cohorts.models.imports import ImportJob
 from cohorts.models.lists import ListBlock, ListEvent, ListPart, ListRejects, ListVersion
 from cohorts.models.payments import DailyPayments, PaymentEvent
@@ -23,6 +23,8 @@ __all__ = [
     "DailyPayments",
     "DirtyProfile",
     "Draw",
+    "DrawJob",
+    "DrawPart",
     "ImportJob",
     "ListBlock",
     "ListEvent",

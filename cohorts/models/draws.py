@@ -58,6 +58,71 @@ class Draw(models.Model):
         return f"{self.subject}/{self.stage_key}"
 
 
+class DrawJob(models.Model):
+    """A draw from so many users that no request waits for it; a worker judges them part by part.
+
+    Nothing is shown by it before its stage is entered with it, in one transaction.
+    """
+
+    class State(models.TextChoices):
+        JUDGING = "judging", _("judging users")
+        READY = "ready", _("drawn, not entered yet")
+        REMEMBERING = "remembering", _("entered, being written down")
+        DONE = "done", _("done")
+        FAILED = "failed", _("failed")
+        CANCELLED = "cancelled", _("cancelled")
+
+    subject = models.CharField(_("rollout"), max_length=120)
+    slot = models.PositiveSmallIntegerField(_("slot"))
+    stage_key = models.CharField(_("stage"), max_length=63)
+    plan = models.JSONField(_("plan"), help_text=_("What the draw depends on besides the facts."))
+    inputs = models.CharField(_("hash of the plan"), max_length=64)
+    then = models.JSONField(_("step"), help_text=_("Whose step it is, and why."))
+    share_ppm = fields.ppm_field(_("share"))
+    state = models.CharField(_("state"), max_length=11, choices=State.choices)
+    judged = models.BigIntegerField(_("users judged"), default=0)
+    users = models.BigIntegerField(_("users in all"), help_text=_("About."))
+    eligible = models.BigIntegerField(_("eligible users"), default=0)
+    after = models.CharField(max_length=fields.MAX_ID_CHARACTERS, blank=True, default="")
+    remembered = models.BigIntegerField(default=0, editable=False)  # the last part written down
+    receipt = models.ForeignKey(
+        Draw, verbose_name=_("receipt"), null=True, on_delete=models.PROTECT, related_name="jobs"
+    )
+    problem = models.TextField(_("problem"), blank=True, default="")
+    begun_at = models.DateTimeField(_("begun at"))
+    finished_at = models.DateTimeField(_("finished at"), null=True)
+
+    class Meta:
+        verbose_name = _("draw job")
+        verbose_name_plural = _("draw jobs")
+        ordering = ["-id"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["slot"],
+                condition=models.Q(state__in=["judging", "ready", "remembering"]),
+                name="draw_job_one_at_a_time",
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.subject}/{self.stage_key}"
+
+
+class DrawPart(models.Model):
+    """Some eligible users of a job by user id, a line each, with weights and members."""
+
+    job = models.ForeignKey(DrawJob, related_name="parts", on_delete=models.CASCADE)
+    users = models.TextField()
+    weights = models.BinaryField()  # two bytes a user, little-endian
+    members = models.BinaryField()  # one byte a user
+
+    class Meta:
+        ordering = ["id"]
+
+    def __str__(self) -> str:
+        return f"{self.job_id}/{self.pk}"
+
+
 class Admission(models.Model):
     """What is remembered about one user in one rollout; neither part ever shrinks.
 

@@ -75,30 +75,17 @@ def draw_stage(
             # Two draws of one rollout take turns: the second sees the weights the first froze.
             cursor.execute("SELECT pg_advisory_xact_lock(%s, %s)", [DRAW_LOCK, slot])
         people = population(Judge(rule, weights), slot, salt, now)
-        result = draw_share(
-            people.buckets,
-            people.weights,
-            share_ppm,
-            at_least=previous_threshold,
-            members=people.members,
-        )
-        drawn = _is_in(people, result.threshold)
-        receipt = Draw.objects.create(
+        receipt, drawn = decide(
+            people,
             subject=subject,
             slot=slot,
-            stage_key=stage_key,
             salt=salt,
-            audience=rule,
-            weights=[dict(each) for each in weights],
+            stage_key=stage_key,
             share_ppm=share_ppm,
-            population=result.population,
-            n=result.admitted,
+            audience=rule,
+            weights=weights,
             previous_threshold=previous_threshold,
-            threshold=result.threshold,
-            strata=_strata(people, drawn, result.threshold),
-            as_of=now,
-            formula=FORMULA,
-            input_hash=input_hash(people, salt, share_ppm, previous_threshold),
+            now=now,
         )
         worth = numpy.flatnonzero(drawn | (people.weights > 1))
         _, lanes = remember(
@@ -112,6 +99,53 @@ def draw_stage(
         if lanes:
             packing.pack_after_commit(lanes)
     return receipt
+
+
+def decide(
+    people: Population,
+    *,
+    subject: str,
+    slot: int,
+    salt: str,
+    stage_key: str,
+    share_ppm: int,
+    audience: Rule,
+    weights: Sequence[Mapping[str, Any]],
+    previous_threshold: int,
+    now: datetime.datetime,
+) -> tuple[Draw, Any]:
+    """Take the n smallest ranks and keep the receipt; the receipt, and who of the people is in."""
+    result = draw_share(
+        people.buckets,
+        people.weights,
+        share_ppm,
+        at_least=previous_threshold,
+        members=people.members,
+    )
+    drawn = is_in(people.buckets, people.weights, people.members, result.threshold)
+    receipt = Draw.objects.create(
+        subject=subject,
+        slot=slot,
+        stage_key=stage_key,
+        salt=salt,
+        audience=audience,
+        weights=[dict(each) for each in weights],
+        share_ppm=share_ppm,
+        population=result.population,
+        n=result.admitted,
+        previous_threshold=previous_threshold,
+        threshold=result.threshold,
+        strata=_strata(people, drawn, result.threshold),
+        as_of=now,
+        formula=FORMULA,
+        input_hash=input_hash(people, salt, share_ppm, previous_threshold),
+    )
+    return receipt, drawn
+
+
+def told(user_id: str, weight: int, *, member: bool) -> bytes:
+    """One user as the hash of the inputs reads it."""
+    return f"{len(user_id)}:{user_id}:{weight}:{member:d};".encode()
 
 
 def population(
@@ -132,16 +166,14 @@ def population(
     for user in _everybody(judge, now):
         if not judge.fits(user):
             continue
-        remembered = user.admissions.get(slot)
-        weight = max(judge.weight(user), remembered.weight if remembered else 1)
-        member = remembered is not None and remembered.admitted
+        weight, member = standing(judge, user, slot)
         if before is not None:
             member = user.key in before
         users.append(user.key)
         buckets.append(seeded_bucket(seed, user.key))
         weights.append(weight)
         members.append(member)
-        digest.update(f"{len(user.key)}:{user.key}:{weight}:{member:d};".encode())
+        digest.update(told(user.key, weight, member=member))
     return Population(
         users,
         numpy.array(buckets, dtype=numpy.uint64),
@@ -149,6 +181,13 @@ def population(
         numpy.array(members, dtype=bool),
         digest.hexdigest(),
     )
+
+
+def standing(judge: Judge, user: User, slot: int) -> tuple[int, bool]:
+    """The user's weight, which never falls, and whether the rollout admitted him already."""
+    remembered = user.admissions.get(slot)
+    weight = max(judge.weight(user), remembered.weight if remembered else 1)
+    return weight, remembered is not None and remembered.admitted
 
 
 def _members_before(slot: int, moment: datetime.datetime) -> frozenset[str]:
@@ -160,12 +199,12 @@ def _everybody(judge: Judge, now: datetime.datetime) -> Iterator[User]:
     return selectors.every_user(selectors.day_of(now), judge.registry)
 
 
-def _is_in(people: Population, threshold: int) -> Any:
+def is_in(buckets: Any, weights: Any, members: Any, threshold: int) -> Any:
     """Who is in: ranks below the threshold, and members."""
     if threshold == 0:
-        return people.members.copy()
+        return members.copy()
     # threshold - 1 fits 64 bits where 2**64 does not.
-    return (people.buckets // people.weights <= numpy.uint64(threshold - 1)) | people.members
+    return (buckets // weights <= numpy.uint64(threshold - 1)) | members
 
 
 def _strata(people: Population, drawn: Any, threshold: int) -> list[dict[str, Any]]:
@@ -186,5 +225,5 @@ def _strata(people: Population, drawn: Any, threshold: int) -> list[dict[str, An
 
 def input_hash(people: Population, salt: str, share_ppm: int, previous: int) -> str:
     """SHA-256 over all that the draw depends on: equal inputs, equal users."""
-    told = json.dumps([FORMULA, salt, share_ppm, str(previous), people.digest])
-    return hashlib.sha256(told.encode()).hexdigest()
+    inputs = json.dumps([FORMULA, salt, share_ppm, str(previous), people.digest])
+    return hashlib.sha256(inputs.encode()).hexdigest()

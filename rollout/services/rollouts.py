@@ -119,7 +119,7 @@ def reject(rollout: Rollout, *, by: Actor, reason: str) -> Rollout:
 
 
 def start(rollout: Rollout, *, by: Actor, reason: str) -> Rollout:
-    """Enter the first stage: draw it, publish it.
+    """Enter the first stage: draw it, publish it; from many users, once a worker has drawn it.
 
     Raises:
         StateError: another rollout of the flag is in effect, compliance items are unsigned, or the
@@ -151,6 +151,8 @@ def start(rollout: Rollout, *, by: Actor, reason: str) -> Rollout:
             f"rollout {other} of {flag.key} is {other.get_status_display()}: roll it back first, "
             "because a flag has one rollout in effect"
         )
+    if stage_draws.awaited(rollout, first, "start", by=by, reason=reason):
+        return rollout
     with step(rollout, "started", by, reason):
         move(rollout, before, Status.RUNNING, started_at=timezone.now(), current=first)
         _enter(rollout, first)
@@ -197,6 +199,8 @@ def promote(
 ) -> Rollout:
     """Leave the running stage for the next one; after the last one the rollout is completed.
 
+    From many users the next stage is drawn first: the rollout stays as it is until then.
+
     Args:
         stage: the stage the caller believes to be running. When another worker has moved on, the
             step is refused, so one piece of evidence promotes once.
@@ -215,6 +219,10 @@ def promote(
     _require_promotion_approval(rollout, running, by, approved_by)
     _require_compliance(rollout.flag)
     following = rollout.stages.filter(order__gt=running.order).order_by("order").first()
+    if following is not None and stage_draws.awaited(
+        rollout, following, "promote", by=by, reason=reason, approved_by=approved_by
+    ):
+        return rollout
     now = timezone.now()
     verb = "promoted" if following else "completed"
     with step(rollout, verb, by, reason, approved_by):
@@ -314,20 +322,35 @@ def widen(
     rollout = stage.rollout
     if rollout.flag.four_eyes:
         require_second_person(rollout.flag, by, approved_by, "widening")
+    _require_wider(stage, rollout, share_ppm)
+    if stage_draws.awaited(
+        rollout,
+        stage,
+        "widen",
+        by=by,
+        reason=reason,
+        approved_by=approved_by,
+        share_ppm=share_ppm,
+    ):
+        return stage
     with step(rollout, "stage_widened", by, reason, approved_by):
         row = Stage.objects.select_for_update().get(pk=stage.pk)
-        if row.status != Stage.Status.RUNNING or rollout.status != Status.RUNNING:
-            raise StateError(f"stage {stage} is not running, so it cannot be widened")
-        if not row.share_ppm < share_ppm <= 1_000_000:
-            raise StateError(
-                f"expected a share above {row.share_ppm:,} ppm and at most 1,000,000, "
-                f"got {share_ppm:,}: a running stage never shrinks"
-            )
+        _require_wider(row, rollout, share_ppm)
         row.share_ppm, row.epoch = share_ppm, row.epoch + 1
         stage_draws.draw(rollout, row)
         row.save()
     stage.refresh_from_db()
     return stage
+
+
+def _require_wider(stage: Stage, rollout: Rollout, share_ppm: int) -> None:
+    if stage.status != Stage.Status.RUNNING or rollout.status != Status.RUNNING:
+        raise StateError(f"stage {stage} is not running, so it cannot be widened")
+    if not stage.share_ppm < share_ppm <= 1_000_000:
+        raise StateError(
+            f"expected a share above {stage.share_ppm:,} ppm and at most 1,000,000, "
+            f"got {share_ppm:,}: a running stage never shrinks"
+        )
 
 
 def _enter(rollout: Rollout, stage: Stage) -> None:

@@ -1,0 +1,49 @@
+"""Takes the steps that waited for a worker's draw, as those who asked for them."""
+
+from __future__ import annotations
+
+import logging
+
+from cohorts.models import DrawJob
+from cohorts.services import draw_jobs
+from huidu.errors import HuiduError, StateError
+from rollout.models import Rollout, Stage
+from rollout.services import rollouts
+from rollout.services.audit import Actor
+
+logger = logging.getLogger(__name__)
+
+
+def take_ready() -> int:
+    """Enter every stage whose draw is ready; how many.
+
+    The step is checked anew: a rollout that was rolled back, killed or moved meanwhile, or whose
+    rules changed, keeps its state, and the draw says why it was in vain.
+    """
+    taken = 0
+    for job in DrawJob.objects.filter(state=DrawJob.State.READY).order_by("pk"):
+        try:
+            _take(job)
+            taken += 1
+        except HuiduError as fault:
+            logger.warning("rollout.draw_in_vain job=%s %s", job.pk, fault)
+            draw_jobs.fail(job, fault)
+    return taken
+
+
+def _take(job: DrawJob) -> None:
+    then = job.then
+    rollout = Rollout.objects.select_related("flag").get(pk=then["rollout"])
+    stage = Stage.objects.get(pk=then["stage"])
+    if rollout.current_id != then["running"]:
+        raise StateError(f"rollout {rollout} has moved on while {job} was drawn")
+    by, reason = Actor(*then["by"]), then["reason"]
+    approved_by = Actor(*then["approved_by"]) if then["approved_by"] else None
+    if then["verb"] == "start":
+        rollouts.start(rollout, by=by, reason=reason)
+    elif then["verb"] == "promote":
+        rollouts.promote(
+            rollout, by=by, reason=reason, stage=rollout.current, approved_by=approved_by
+        )
+    else:
+        rollouts.widen(stage, then["share_ppm"], by=by, reason=reason, approved_by=approved_by)
