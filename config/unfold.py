@@ -101,6 +101,7 @@ UNFOLD: dict[str, Any] = {
                     listing(_("Attributes"), "tune", "cohorts.attribute"),
                     listing(_("Payments"), "payments", "cohorts.paymentevent"),
                     listing(_("Draws"), "casino", "cohorts.draw"),
+                    listing(_("Draws under way"), "hourglass_top", "cohorts.drawjob"),
                     listing(_("Imports"), "upload_file", "cohorts.importjob"),
                 ],
             },

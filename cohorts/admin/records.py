@@ -10,7 +10,7 @@ from unfold.decorators import display
 
 from cohorts.admin.base import ReadOnlyAdmin, badge, json_block
 from cohorts.admin.fields import shown_percent
-from cohorts.models import Attribute, Draw, ImportJob
+from cohorts.models import Attribute, Draw, DrawJob, ImportJob
 from cohorts.services.verify import receipt_faults
 from cohorts.wording import Vocabulary, label_of, rule_in_words, unit_of
 
@@ -92,6 +92,41 @@ class DrawAdmin(ReadOnlyAdmin):
     @display(description=_("users by weight"))
     def chances(self, row: Draw) -> SafeString:
         return json_block(row.strata)
+
+
+JOB_KIND = {
+    DrawJob.State.JUDGING: "warn",
+    DrawJob.State.READY: "warn",
+    DrawJob.State.REMEMBERING: "warn",
+    DrawJob.State.DONE: "good",
+    DrawJob.State.FAILED: "bad",
+}
+
+
+@admin.register(DrawJob)
+class DrawJobAdmin(ReadOnlyAdmin):
+    """Draws from millions, and how far they are."""
+
+    list_display = ("subject", "stage_key", "share", "state_badge", "judged", "users", "begun_at")
+    list_filter = ("state",)
+    search_fields = ("subject", "stage_key")
+    fields = (
+        ("subject", "stage_key"),
+        ("share", "state_badge"),
+        ("judged", "users"),
+        ("eligible", "receipt"),
+        ("begun_at", "finished_at"),
+        "problem",
+    )
+    readonly_fields = ("share", "state_badge")
+
+    @display(description=_("share"), ordering="share_ppm")
+    def share(self, row: DrawJob) -> str:
+        return str(shown_percent(row.share_ppm))
+
+    @display(description=_("state"), ordering="state")
+    def state_badge(self, row: DrawJob) -> SafeString:
+        return badge(row.get_state_display(), JOB_KIND.get(DrawJob.State(row.state), ""))
 
 
 @admin.register(ImportJob)

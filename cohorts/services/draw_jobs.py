@@ -30,7 +30,7 @@ from huidu.engine.bucketing import seed_of, seeded_bucket
 from huidu.errors import HuiduError, StateError
 from huidu.model import User
 
-AT_ONCE: Final = 100_000
+AT_ONCE: Final = 200_000
 """Users that are drawn within the request; from more, a worker draws."""
 
 PART: Final = 10_000

@@ -93,6 +93,16 @@ PATTERNS: list[tuple[str, Any]] = [
         r"^expected at least one user id, got ",
         _("There is no user id in this file. To empty a list, upload it as users to remove."),
     ),
+    (
+        r"^.*the audience, gates or weights changed while it was drawn",
+        _("The audience, gates or weights changed meanwhile. Take the step again."),
+    ),
+    (r"^.* has moved on while ", _("The rollout has moved on meanwhile.")),
+    (
+        r"^.* was drawn a moment ago and is still being written down",
+        _("The last draw is still being written down. Wait a moment."),
+    ),
+    (r"^.* is being drawn for .*: wait or cancel it", _("Another draw is under way.")),
     (r"^line 1: expected a column named user_id", _("No column is named user_id.")),
     (
         r"^(?P<list>\S+) was at version .*: upload the file again",

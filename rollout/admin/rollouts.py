@@ -15,14 +15,15 @@ from unfold.decorators import display
 
 from cohorts.admin.base import badge
 from cohorts.admin.fields import shown_percent
-from cohorts.services import preview
+from cohorts.models import DrawJob
+from cohorts.services import draw_jobs, preview
 from cohorts.wording import label_of
-from huidu.errors import HuiduError
+from huidu.errors import HuiduError, StateError
 from rollout.admin import board, faults, flags
 from rollout.admin.acts import Act, ActsMixin
 from rollout.admin.base import ServiceAdmin, ServiceForm
 from rollout.models import Rollout
-from rollout.services import changes, eligibility, rollouts
+from rollout.services import changes, drawn_steps, eligibility, rollouts
 from rollout.services.audit import Actor
 
 Status = Rollout.Status
@@ -157,6 +158,17 @@ ACTS = (
         fits=lambda row: (
             (row.status == Status.AWAITING_APPROVAL and bool(row.approved_by))
             or (not row.flag.four_eyes and row.status == Status.DRAFT)
+        ),
+    ),
+    Act(
+        name="cancel_draw",
+        title=_("Cancel the draw"),
+        icon="cancel",
+        does=lambda row: gettext("Stops the draw. The rollout stays in the stage it is in."),
+        run=_plain(drawn_steps.cancel),
+        fits=lambda row: (
+            (job := draw_jobs.active(row.slot)) is not None
+            and job.state != DrawJob.State.REMEMBERING
         ),
     ),
     Act(
@@ -315,10 +327,28 @@ class RolloutAdmin(ActsMixin, ServiceAdmin):
                     "acts": self.fitting(request, row),
                     "may_plan": plans,
                     "status_badge": self.status_badge(row),
+                    "drawing": drawing(row),
                     "decisions": row_decisions(row),
                 }
             )
         return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
+
+
+def drawing(row: Rollout) -> dict[str, Any] | None:
+    """The draw under way or the last one, when that was in vain."""
+    job = DrawJob.objects.filter(slot=row.slot).order_by("-pk").first()
+    if job is None or job.state in (DrawJob.State.DONE, DrawJob.State.CANCELLED):
+        return None
+    stage = row.stages.filter(key=job.stage_key).first()
+    written = job.state == DrawJob.State.REMEMBERING
+    return {
+        "job": job,
+        "stage": label_of(stage) if stage else job.stage_key,
+        "share": shown_percent(job.share_ppm),
+        "failed": faults.in_words(StateError(job.problem)) if job.problem else "",
+        "written": written,
+        "percent": 100 if written else min(99, 100 * job.judged // max(job.users, 1)),
+    }
 
 
 def row_decisions(row: Rollout) -> list[dict[str, Any]]:

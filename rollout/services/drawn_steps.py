@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 
+from django.db import transaction
+
 from cohorts.models import DrawJob
 from cohorts.services import draw_jobs
 from huidu.errors import HuiduError, StateError
 from rollout.models import Rollout, Stage
-from rollout.services import rollouts
+from rollout.services import audit, rollouts
 from rollout.services.audit import Actor
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,27 @@ def take_ready() -> int:
             logger.warning("rollout.draw_in_vain job=%s %s", job.pk, fault)
             draw_jobs.fail(job, fault)
     return taken
+
+
+def cancel(rollout: Rollout, *, by: Actor, reason: str) -> None:
+    """Stop the draw of a stage that is not entered yet.
+
+    Raises:
+        StateError: nothing is being drawn.
+    """
+    job = draw_jobs.active(rollout.slot)
+    if job is None:
+        raise StateError(f"nothing is being drawn for rollout {rollout}")
+    with transaction.atomic():
+        draw_jobs.cancel(job)
+        audit.record(
+            by,
+            "rollout.draw_cancelled",
+            f"rollout:{rollout.flag.key}#{rollout.slot}",
+            environment=rollout.flag.environment,
+            after={"stage": job.stage_key, "share_ppm": job.share_ppm},
+            reason=audit.clean_reason(reason),
+        )
 
 
 def _take(job: DrawJob) -> None:

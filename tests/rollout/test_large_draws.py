@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from django.urls import reverse
 
 from cohorts.models import Admission, Draw, DrawJob, DrawPart
 from cohorts.services import admissions, draw_jobs
@@ -13,6 +14,7 @@ from huidu.errors import StateError
 from rollout.models import AuditEntry, Rollout, Stage
 from rollout.services import drawn_steps, flags, rollouts
 from tests.rollout.admin import world
+from tests.rollout.admin.test_writes import logged_in
 
 pytestmark = pytest.mark.django_db
 WHY = "evidence is good"
@@ -21,6 +23,8 @@ WHY = "evidence is good"
 @pytest.fixture
 def bank(redis: object, monkeypatch: pytest.MonkeyPatch) -> world.World:
     bank = world.build(60)
+    rollouts.promote(bank.rollout, by=world.WANG, reason=WHY, approved_by=world.LI)
+    bank.stage = Rollout.objects.get(pk=bank.rollout.pk).current
     monkeypatch.setattr(draw_jobs, "AT_ONCE", 10)
     monkeypatch.setattr(draw_jobs, "PART", 25)
     return bank
@@ -118,7 +122,7 @@ def test_users_shown_meanwhile_count_among_the_drawn(bank: world.World) -> None:
     ("meanwhile", "words"),
     [
         ("roll back", "not running"),
-        ("kill", "killed"),
+        ("kill", "not running"),
         ("change a weight", "changed while it was drawn"),
     ],
 )
@@ -167,21 +171,27 @@ def test_a_stage_for_everybody_and_a_small_population_are_drawn_at_once(
     assert not DrawJob.objects.exists()
 
 
-def test_a_start_and_a_promotion_wait_for_their_draw(bank: world.World) -> None:
+def test_a_promotion_waits_for_its_draw(bank: world.World) -> None:
     rollout = Rollout.objects.get(pk=bank.rollout.pk)
-    assert rollout.current is not None
-    following = rollout.stages.filter(order__gt=rollout.current.order).first()
-    if following is None or following.share_ppm == 1_000_000:
-        following = (
-            Stage.objects.create(
-                rollout=rollout, order=rollout.current.order + 1, key="ten", share_ppm=900_000
-            )
-            if following is None
-            else following
-        )
-        Stage.objects.filter(pk=following.pk).update(share_ppm=900_000)
+    following = rollout.stages.filter(order__gt=bank.stage.order).first()
+    assert following is not None
+    Stage.objects.filter(pk=following.pk).update(share_ppm=900_000)
     rollouts.promote(rollout, by=world.WANG, reason=WHY, approved_by=world.LI)
-    assert Rollout.objects.get(pk=rollout.pk).current_id == rollout.current_id
+    assert Rollout.objects.get(pk=rollout.pk).current_id == bank.stage.pk
     draw_jobs.carry_on()
     assert drawn_steps.take_ready() == 1
     assert Rollout.objects.get(pk=rollout.pk).current_id == following.pk
+
+
+def test_the_page_tells_how_far_a_draw_is_and_cancels_it(bank: world.World) -> None:
+    client = logged_in(world.people()[0])
+    url = reverse("admin:rollout_rollout_change", args=(bank.rollout.pk,))
+    widen(bank)
+    draw_jobs.carry_on(seconds=0)
+    page = client.get(url).content.decode()
+    assert "25 of 60 users are judged" in page
+    act = reverse("admin:rollout_rollout_act", args=(bank.rollout.pk, "cancel_draw"))
+    assert act in page
+    assert client.post(act, {"reason": "a mistake"}).status_code == 302
+    assert 'id="drawing"' not in client.get(url).content.decode()
+    assert job().state == "cancelled"
