@@ -8,7 +8,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('cohorts', '0009_list_events_expired'),
+        ('cohorts', '0010_cheaper_marks'),
     ]
 
     operations = [
