@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from huidu import model
+import msgspec
+
+from huidu import model, reasons
 from huidu.engine import Compiled
 from huidu.engine.counterfactual import Changes, ChangeSet, Direction, changes, changes_past
 from huidu.engine.explain import Explanation, Step, StepKind
@@ -55,6 +57,7 @@ def advice(
     words: Wording,
 ) -> dict[str, Any]:
     """The changes as JSON: ``sets`` of changes that do it, and ``text`` when there are none."""
+    user = _with_place(compiled, found, user)
     if audience == "customer":
         return {"sets": _for_customers(compiled, found, user, language, words), "text": ""}
     result = changes(compiled, found.flag, user, changeable=CHANGEABLE)
@@ -68,6 +71,16 @@ def advice(
         ],
         "cut": result.cut,
     }
+
+
+def _with_place(compiled: Compiled, found: Explanation, user: model.User) -> model.User:
+    """The user with the place he would get by a check: it is no change that he has to make."""
+    flag = compiled.flags.get(found.flag)
+    waits = any(step.why == reasons.FUNDING_NOT_RESERVED for step in found.refusals)
+    if flag is None or flag.rollout is None or not waits:
+        return user
+    place = {model.place_slot(flag.rollout.slot): model.place_of(0)}
+    return msgspec.structs.replace(user, admissions={**user.admissions, **place})
 
 
 def _for_customers(

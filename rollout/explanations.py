@@ -69,7 +69,7 @@ def tell(
         "refusals": [step.why for step in found.refusals],
         "missing": _missing(found.refusals, language, words, show_secret=audience == "risk"),
         "draw": _draw(found),
-        "when": _next_stage(answer.why, flag),
+        "when": _next_stage(answer.why, flag) or _refill(first),
         "review": wording.REVIEW.in_language(language),
     }
 
@@ -93,7 +93,7 @@ def _to_customer(
         "text": _sentence(why, first, "customer", language, words),
         "advice": wording.told(why, dimension if first else "").advice.in_language(language),
         "missing": missing,
-        "when": _next_stage(why, flag),
+        "when": _next_stage(why, flag) or _refill(first),
         "payload": answer.payload,
         "review": wording.REVIEW.in_language(language),
     }
@@ -134,9 +134,21 @@ def _step(step: Step, audience: str, language: str, words: Wording) -> dict[str,
             for need in step.needs
             if audience == "risk" or need.attribute not in words.secret
         ],
-        "details": step.details,
+        "details": _details(step, audience),
         "version": step.version,
     }
+
+
+def _details(step: Step, audience: str) -> dict[str, Any]:
+    """How many places a bank has left is the risk voice's to know."""
+    if audience == "risk" or "partners" not in step.details:
+        return step.details
+    hidden = {"left_today"}
+    partners = [
+        {name: value for name, value in each.items() if name not in hidden}
+        for each in step.details["partners"]
+    ]
+    return step.details | {"partners": partners}
 
 
 def _name(step: Step, language: str) -> str:
@@ -218,6 +230,12 @@ def _next_stage(why: str, flag: model.Flag | None) -> dict[str, Any] | None:
     if not following:
         return None
     return {"stage": following[0].key, "planned_at": following[0].starts_at}
+
+
+def _refill(step: Step | None) -> dict[str, Any] | None:
+    """When a full partner gives places again, for users whom only its places keep waiting."""
+    refill_at = step.details.get("refill_at") if step is not None else None
+    return None if refill_at is None else {"refill_at": refill_at}
 
 
 def _label(attribute: str, language: str, words: Wording) -> str:

@@ -7,7 +7,13 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from django.db.models import Q, Sum
+from django.utils import timezone
 
+from cohorts.selectors import day_of
+from huidu.engine.plan import serves
+from huidu.engine.values import region_code
+from huidu.model import Partner, User
+from rollout.mappers import capacity
 from rollout.models import Flag, FundingPartner, Gate, PlacesGiven, Rollout
 
 OPEN = "open"
@@ -98,3 +104,28 @@ def rooms(partners: Iterable[FundingPartner], today: datetime.date) -> list[Room
         .annotate(today=Sum("given", filter=Q(day=today)), total=Sum("given"))
     }
     return [Room(each, *given.get(each.pk, (0, 0)), today) for each in rows]
+
+
+class RoomNow:
+    """Whether a flag's partners have room for users of a region now; read once for each flag."""
+
+    def __init__(self, environment: str) -> None:
+        self._environment = environment
+        self._partners: dict[str, list[Partner] | None] = {}
+
+    def for_user(self, flag_key: str, user: User) -> bool:
+        """True as well where the flag has no capacity gate."""
+        if flag_key not in self._partners:
+            self._partners[flag_key] = self._with_room(flag_key)
+        partners = self._partners[flag_key]
+        if partners is None:
+            return True
+        region = region_code(user.attributes.get("region"))
+        return region is not None and any(serves(each, region) for each in partners)
+
+    def _with_room(self, flag_key: str) -> list[Partner] | None:
+        flag = Flag.objects.filter(environment=self._environment, key=flag_key).first()
+        if flag is None or not has_capacity_gate(flag):
+            return None
+        found = rooms(flag.partners.all(), day_of(timezone.now()))
+        return capacity([each.partner for each in found if each.left]).partners

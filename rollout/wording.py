@@ -102,6 +102,19 @@ TOLD: Final[dict[str, Told]] = {
         Text("无需排队或付费。", "There is no queue and no fee."),
         Text("没有可用的资金方额度。", "No funding partner has room."),
     ),
+    "funding.not_reserved": Told(
+        Text("现有名额，进入页面即可使用。", "There is a place: open the page to take it."),
+        Text("", ""),
+        Text("其他条件全部满足，尚未占用资金方名额。", "All else is met; no place was taken yet."),
+    ),
+    "funding.unavailable": Told(
+        Text("暂时无法判断，请稍后再试。", "We cannot tell right now; please try again."),
+        Text("", ""),
+        Text(
+            "名额服务未及时答复，按隐藏处理。",
+            "The desk that gives places did not answer in time, and so hides.",
+        ),
+    ),
     "product.optout": Told(
         Text("您已关闭个性化推荐。", "You turned personalised offers off."),
         Text("可在设置中重新开启。", "You can turn them on in the settings."),

@@ -20,12 +20,10 @@ ORDER BY user_id
 ON CONFLICT (user_id, slot) WHERE released_at IS NULL DO NOTHING
 RETURNING user_id
 """
-_PACKED: Final = """
-SELECT NOT EXISTS (
-    SELECT FROM cohorts_dirtyprofile AS dirty
-    JOIN cohorts_place AS place USING (user_id)
-    WHERE place.slot = %s AND place.released_at IS NULL
-)
+_UNPACKED: Final = """
+SELECT dirty.user_id FROM cohorts_dirtyprofile AS dirty
+JOIN cohorts_place AS place USING (user_id)
+WHERE place.slot = %s AND place.released_at IS NULL LIMIT %s
 """
 
 
@@ -70,8 +68,8 @@ def release(place: Place, now: datetime.datetime, by: str, reason: str) -> bool:
     return bool(waiting.update(released_at=now, released_by=by, released_reason=reason))
 
 
-def all_are_packed(slot: int) -> bool:
-    """Whether the packed profile of everybody with a place says so."""
+def unpacked(slot: int, most: int) -> list[str]:
+    """Some users with a place whose packed profile may not say so yet; none when all do."""
     with connection.cursor() as cursor:
-        cursor.execute(_PACKED, [slot])
-        return bool(cursor.fetchall()[0][0])
+        cursor.execute(_UNPACKED, [slot, most])
+        return [user_id for (user_id,) in cursor.fetchall()]

@@ -39,6 +39,7 @@ from rollout.models import Case, Flag
 from rollout.services import (
     audit,
     cases,
+    places_told,
     reading,
     receipts,
     replay_receipts,
@@ -239,7 +240,7 @@ def _told(
 ) -> dict[str, Any]:
     """What the page shows about one check by one snapshot."""
     environment, flag = board.environment(), asked["flag"]
-    found = compiled.explain(flag.key, user)
+    found = places_told.settled(compiled.explain(flag.key, user), environment, at=now)
     risk = bool(asked.get("reason"))
     if risk:
         by = audit.Actor.of_user(cast(AbstractBaseUser, request.user))

@@ -15,6 +15,7 @@ from cohorts.admin.base import badge
 from cohorts.admin.fields import shown_percent
 from cohorts.wording import SIGNS, Vocabulary, label_of
 from config.templatetags.huidu import ago
+from rollout.admin.diagnose_places import partner_lines
 from rollout.models import Flag
 
 OUTCOME_KIND = {"pass": "good", "fail": "bad", "unknown": "warn", "skipped": "plain"}
@@ -112,6 +113,8 @@ def _need(need: dict[str, Any], words: Vocabulary) -> dict[str, str]:
     value = need["value"]
     if need["operator"] == "region policy":
         needed = gettext("a region that is open")
+    elif need["operator"] == "funding partner":
+        needed = gettext("a partner that serves the region and has room")
     else:
         negation = gettext("not") + " " if need["negated"] else ""
         wanted = _said(need["wanted"], word, words, unit)
@@ -181,4 +184,4 @@ def _details(kind: str, step: dict[str, Any]) -> list[dict[str, str]]:
                 "state": "pass" if drawn else "fail",
             }
         )
-    return lines
+    return lines + partner_lines(details)

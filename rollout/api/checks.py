@@ -33,7 +33,7 @@ from rollout.api.authentication import (
 from rollout.explanations import AUDIENCES
 from rollout.mappers import iso
 from rollout.models import ApiKey
-from rollout.services import reading, receipts, replay_receipts, voices
+from rollout.services import places_told, reading, receipts, replay_receipts, voices
 from rollout.services.answering import (
     compiled_snapshot,
     past_moment,
@@ -104,7 +104,8 @@ class ExplanationView(_CheckView):
         compiled, version = compiled_snapshot(environment, snapshot_in_force(environment, at))
         now = at or timezone.now()
         held, language = _held(user, at), language_of(request)
-        found, words = compiled.explain(key, held), words_for(environment, key)
+        found = places_told.settled(compiled.explain(key, held), environment, at=at)
+        words = words_for(environment, key)
         told = voices.voice(
             compiled, found, held, audience=audience, language=language, words=words, at=now
         )

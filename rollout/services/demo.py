@@ -15,7 +15,7 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from cohorts.models import Cohort, Profile
+from cohorts.models import Admission, Cohort, Profile
 from cohorts.services import packing, rebuild
 from rollout import demo_packer
 from rollout.models import Flag, Metric, Rollout, Stage
@@ -24,18 +24,21 @@ from rollout.services import (
     compliance,
     demo_users,
     flags,
+    funding,
     gates,
     metrics,
     payloads,
     region_policies,
     rollouts,
     stages,
+    visits,
 )
 from rollout.services import demo_catalog as catalog
 from rollout.services.audit import Actor
 
 OPERATOR: Final = Actor(name="sample operator", person="sample operator")
 REVIEWER: Final = Actor(name="sample reviewer", person="sample reviewer")
+CAME_OF_TEN: Final = 8
 MANY: Final = 20_000
 """Sample users from which on a second process is worth its start."""
 
@@ -69,6 +72,7 @@ def load(*, users: int = demo_users.USERS) -> Iterator[str]:
         stage = rollout.current
         assert stage is not None
         yield f"rollout {rollout} in stage {stage.key}: {stage.drawn:,} users drawn"
+        yield f"places for the {_visit(flag, rollout, now):,} who came already"
     with transaction.atomic():
         _fenfu(environment)
     yield "flag fenfu"
@@ -114,7 +118,9 @@ def _weilidai(environment: str) -> Flag:
         entry_mode=Flag.EntryMode.INVITE,
         lender="微众银行",
     )
-    _gates(flag, catalog.GATES)
+    _gates(flag, [*catalog.GATES, catalog.PLACES])
+    for order, partner in enumerate(catalog.PARTNERS, start=1):
+        funding.save_partner(flag, {"order": order, **partner}, by=OPERATOR, reason=WHY)
     for order, tier in enumerate(catalog.TIERS):
         gates.save_tier(flag, {"order": order, **tier}, by=OPERATOR, reason=WHY)
     for entry in catalog.COMPLIANCE:
@@ -168,6 +174,14 @@ def _rollout(flag: Flag) -> Rollout | None:
                     metric = payloads.metric(stage, key)
                     stages.save_guard(stage, metric, guard, by=OPERATOR, reason=WHY)
     return rollout
+
+
+def _visit(flag: Flag, rollout: Rollout, now: datetime) -> int:
+    """Most of the staff and of those drawn have met the product by now, and have a place."""
+    staff = Profile.objects.filter(staff=True).values_list("user_id", flat=True)
+    drawn = Admission.objects.filter(slot=rollout.slot, admitted=True)
+    users = sorted({*staff, *drawn.values_list("user_id", flat=True)})
+    return visits.visit(flag, [user for user in users if int(user[-1]) < CAME_OF_TEN], now=now)
 
 
 def _advance(rollout: Rollout) -> None:

@@ -205,6 +205,89 @@ GATES: Final[list[dict[str, Any]]] = [
     },
 ]
 
+PLACES: Final[dict[str, Any]] = {
+    "key": "funding",
+    "dimension": "funding",
+    "why": "funding.no_capacity",
+    "label_zh": "资金方名额",
+    "label_en": "Funding partner's place",
+    "capacity": True,
+    "customer_zh": "名额已满，请稍后再来。",
+    "customer_en": "All places are taken; please come back later.",
+    "support_zh": "服务该地区的资金方没有剩余名额。",
+    "support_en": "No funding partner that serves the region has a place left.",
+    "source": SAMPLE,
+}
+
+_SHARE_RULE: Final = f"银保监办发〔2021〕24号, 2022-01-01 (30 %); {SAMPLE}"
+
+PARTNERS: Final[list[dict[str, Any]]] = [
+    {
+        "key": "state-a",
+        "label_zh": "国有大行甲",
+        "label_en": "State bank A",
+        "kind": "state",
+        "is_open": True,
+        "regions": ["110000", "310000", "320000", "330000", "440000", "500000", "510000"],
+        "share_ppm": 350_000,
+        "daily_cap": 50_000,
+        "total_cap": 500_000,
+        "source": _SHARE_RULE,
+    },
+    {
+        "key": "state-b",
+        "label_zh": "国有大行乙",
+        "label_en": "State bank B",
+        "kind": "state",
+        "is_open": True,
+        "regions": [
+            "120000", "130000", "340000", "350000", "370000",
+            "410000", "420000", "430000", "610000",
+        ],
+        "share_ppm": 300_000,
+        "daily_cap": 50_000,
+        "total_cap": 400_000,
+        "source": _SHARE_RULE,
+    },
+    {
+        "key": "joint-a",
+        "label_zh": "股份制银行甲",
+        "label_en": "Joint-stock bank A",
+        "kind": "joint_stock",
+        "is_open": True,
+        "regions": ["210000", "310000", "440000", "520000", "530000", "650000"],
+        "share_ppm": 400_000,
+        "daily_cap": 10_000,
+        "total_cap": 100_000,
+        "source": _SHARE_RULE,
+    },
+    {
+        "key": "city-north",
+        "label_zh": "北方城商行",
+        "label_en": "Northern city bank",
+        "kind": "city",
+        "is_open": True,
+        "regions": ["230000"],
+        "share_ppm": 300_000,
+        "daily_cap": 5,
+        "total_cap": 500,
+        "source": _SHARE_RULE,
+    },
+    {
+        "key": "city-west",
+        "label_zh": "西部城商行",
+        "label_en": "Western city bank",
+        "kind": "city",
+        "is_open": False,
+        "regions": ["450000", "540000", "630000"],
+        "share_ppm": 300_000,
+        "daily_cap": 200,
+        "total_cap": 20_000,
+        "source": _SHARE_RULE,
+    },
+]  # fmt: skip
+"""One is full soon and one is suspended, so that the sample shows both."""
+
 TIERS: Final[list[dict[str, Any]]] = [
     {
         "key": "high",

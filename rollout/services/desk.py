@@ -29,7 +29,7 @@ from cohorts.services.items import id_fault
 from huidu.wire import names, places
 from huidu.wire.places import CLOSED, NO_ROOM, STALE_MS, Reply, Request, Room
 from rollout import selectors
-from rollout.services.places import full_partners, take
+from rollout.services.places import Full, full_partners, take
 
 logger = logging.getLogger("huidu.places")
 
@@ -159,8 +159,10 @@ class Desk:
         whole = profiles.read_meta().run_id == profiles.run_id()
         for environment in selectors.environments():
             # Right after Redis restarted, packed profiles may lack the last places that were given.
-            full = full_partners(environment, now=timezone.now()) if whole else {}
-            room = Room(environment, full)
+            full = full_partners(environment, now=timezone.now()) if whole else Full()
+            if full.unpacked and self._to_pack.empty():
+                self._to_pack.put(full.unpacked)  # Redis was away when they got their places
+            room = Room(environment, full.partners)
             self._client.publish(names.ROOM_CHANNEL, places.encode_room(room))
 
 

@@ -20,8 +20,10 @@ from django.utils import timezone
 
 from cohorts.models import Draw
 from huidu.model import User
+from huidu.reasons import FUNDING_NO_CAPACITY
 from huidu.wire import snapshot as wire
 from rollout.models import Arm, Snapshot, Stage
+from rollout.selectors_funding import RoomNow
 from rollout.services.enrolment import Arms, Enrolled, Ignored
 from rollout.services.held import held_users
 
@@ -69,6 +71,7 @@ def record(environment: str, seen: Sequence[Seen]) -> list[str]:
         ``ignored:<code>`` where the user tells nothing about a stage.
     """
     results = [""] * len(seen)
+    room = RoomNow(environment)
     placed: list[tuple[int, Enrolled]] = []
     users = held_users({each.user_id for each in seen}, now=timezone.now())
     for (flag, sequence), indexes in _by_snapshot(environment, seen).items():
@@ -82,6 +85,9 @@ def record(environment: str, seen: Sequence[Seen]) -> list[str]:
                 found = arms.place(users[seen[i].user_id], seen[i].said)
                 if isinstance(found, Ignored):
                     results[i] = f"ignored:{found.code}"
+                elif found.arm is Arm.CONTROL and not room.for_user(flag, users[seen[i].user_id]):
+                    # A drawn user of his kind would have been refused too: no coin decided.
+                    results[i] = f"ignored:{FUNDING_NO_CAPACITY}"
                 elif seen[i].arm not in (None, found.arm.value):
                     results[i] = f"ignored:{ARMS_DIFFER}"
                 else:

@@ -18,6 +18,7 @@ from huidu.engine import Compiled
 from huidu.version import CODE_VERSION
 from rollout.explanations import AUDIENCES
 from rollout.mappers import iso
+from rollout.services import places_told
 from rollout.services.answering import words_for
 from rollout.services.voices import voice
 
@@ -42,7 +43,8 @@ def freeze(
         at: the moment that is explained.
         decision: the id of the answer that was given, where it is known.
     """
-    found, words = compiled.explain(flag_key, user), words_for(environment, flag_key)
+    found = places_told.settled(compiled.explain(flag_key, user), environment, at=at)
+    words = words_for(environment, flag_key)
     made: dict[str, Any] = {
         "environment": environment,
         "flag": flag_key,

@@ -37,6 +37,8 @@ from rollout.services.audit import Actor
 from rollout.services.forget import pseudonym
 
 GIVING: Final = (Rollout.Status.RUNNING, Rollout.Status.PAUSED, Rollout.Status.COMPLETED)
+MOST_LATE: Final = 500
+"""Users told to be packed at once."""
 
 
 @dataclass
@@ -123,13 +125,22 @@ def _count(rollout: Rollout, day: date, given: Mapping[int, int]) -> None:
             cursor.execute(_COUNT, [rollout.pk, day, list(given), list(given.values())])
 
 
-def full_partners(environment: str, *, now: datetime) -> dict[int, list[int]]:
-    """By slot of each rollout that gives places: partners that cannot give one now.
+@dataclass
+class Full:
+    """By slot of each rollout that gives places: partners that cannot give one now."""
+
+    partners: dict[int, list[int]] = field(default_factory=dict)
+    unpacked: list[str] = field(default_factory=list)
+    """Users whose profiles have to be packed before more can be said."""
+
+
+def full_partners(environment: str, *, now: datetime) -> Full:
+    """What may be announced about partners without room.
 
     A slot is left out while a packed profile may not tell yet of a place that was given: whoever
     reads the profile would take "full" for "no place", and take the product from somebody.
     """
-    found = {}
+    found = Full()
     giving = Rollout.objects.filter(
         flag__environment=environment,
         flag__gates__capacity=True,
@@ -142,8 +153,10 @@ def full_partners(environment: str, *, now: datetime) -> dict[int, list[int]]:
             for each in rooms(rollout.flag.partners.all(), who.day_of(now))
         }
         full = [number for number, places in left.items() if not places]
-        if not full or held.all_are_packed(rollout.slot):
-            found[rollout.slot] = full
+        late = held.unpacked(rollout.slot, MOST_LATE) if full else []
+        found.unpacked += late
+        if not late:
+            found.partners[rollout.slot] = full
     return found
 
 

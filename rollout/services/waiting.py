@@ -20,7 +20,7 @@ def planned_entry(
     compiled: Compiled, found: Explanation, user: model.User
 ) -> dict[str, Any] | None:
     """The first stage to come that would take the user as he stands, and when it is planned."""
-    if found.answer.visible:
+    if found.answer.visible or found.answer.why.startswith("funding."):
         return None
     stage = entry_stage(compiled, found.flag, user, found.draw)
     if stage is None or found.draw is None:

@@ -27,6 +27,7 @@ def test_the_sample_deployment_loads_once_and_answers_every_way(registry: None, 
     whys = Counter(compiled.check("weilidai", user).why for user in users)
     assert sum(whys.values()) == 3_000
     assert {"shown", "stage.not_drawn", "activity.too_low", "region.closed"} <= set(whys)
+    assert whys["funding.not_reserved"] > 0
     stage = Stage.objects.get(key="five-percent", rollout__flag__key="weilidai")
     assert stage.drawn == round(stage.population * 0.05)
     assert verify_chain().whole

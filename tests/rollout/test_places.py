@@ -8,15 +8,19 @@ from typing import Any
 
 import pytest
 from django.db import connection, transaction
+from django.utils import timezone
 
+from cohorts import selectors as who
 from cohorts.models import Admission, DirtyProfile, Place
 from cohorts.services import admissions, outbox, packing, rebuild, records, store
 from huidu.errors import InputError
-from huidu.model import place_of, place_slot
+from huidu.model import User, place_of, place_slot
 from huidu.wire import profile as wire
+from rollout.explanations import tell
 from rollout.models import AuditEntry, ChangeRequest, Flag, FundingPartner, PlacesGiven, Rollout
-from rollout.selectors_funding import CapacityLeft, capacity_left, rooms
-from rollout.services import changes, flags, funding, gates, places, rollouts
+from rollout.selectors_funding import CapacityLeft, RoomNow, capacity_left, rooms
+from rollout.services import changes, flags, funding, gates, places, places_told, rollouts
+from rollout.services.answering import compiled_snapshot, snapshot_in_force, words_for
 from rollout.services.changing import ApprovalNeededError
 from rollout.services.forget import forget_user
 from tests.rollout.conftest import ANN, BOB, PLACE
@@ -226,11 +230,11 @@ def test_the_packed_profile_tells_of_the_place(gated: Rollout):
 
 def test_full_is_not_said_while_a_profile_may_not_tell_of_a_place_yet(gated: Rollout):
     partner = bank(gated.flag, "a", total_cap=1)
-    assert places.full_partners(PLACE, now=NOON) == {gated.slot: []}
+    assert places.full_partners(PLACE, now=NOON).partners == {gated.slot: []}
     take(gated, "u1")
-    assert places.full_partners(PLACE, now=NOON) == {}
+    assert places.full_partners(PLACE, now=NOON) == places.Full({}, ["u1"])
     DirtyProfile.objects.all().delete()  # as a packer does
-    assert places.full_partners(PLACE, now=NOON) == {gated.slot: [partner.pk]}
+    assert places.full_partners(PLACE, now=NOON).partners == {gated.slot: [partner.pk]}
 
 
 def test_who_was_shown_the_flag_before_it_needed_places_keeps_it(running: Rollout):
@@ -280,3 +284,47 @@ def test_users_with_new_places_are_packed_at_once_whatever_else_waits(gated: Rol
     key, field = wire.address("u1", store.read_meta().buckets)
     held: Any = store.client().hget(key.decode(), field)  # type: ignore[arg-type]
     assert wire.decode(held).admissions == {place_slot(gated.slot): place_of(partner.pk)}
+
+
+def test_a_control_user_counts_only_where_a_drawn_one_would_have_found_room(gated: Rollout):
+    bank(gated.flag, "a", regions=[SHENZHEN], total_cap=1)
+    room = RoomNow(PLACE)
+    assert room.for_user("weilidai", User("u1", {"region": SHENZHEN}))
+    assert not room.for_user("weilidai", User("u1", {"region": LHASA}))
+    assert not room.for_user("weilidai", User("u1", {}))
+    take(gated, "u1", now=timezone.now())
+    assert not RoomNow(PLACE).for_user("weilidai", User("u2", {"region": SHENZHEN}))
+    assert RoomNow(PLACE).for_user("another", User("u2", {}))
+
+
+def explained(rollout: Rollout, user: str, audience: str = "risk", region: str = SHENZHEN) -> Any:
+    compiled, _ = compiled_snapshot(PLACE, snapshot_in_force(PLACE))
+    held = who.held_users([user]).get(user) or User(user, {})
+    known = User(user, {"region": region}, held.admissions)
+    found = places_told.settled(compiled.explain("weilidai", known), PLACE)
+    words = words_for(PLACE, "weilidai")
+    return tell(found, compiled.flags["weilidai"], audience=audience, language="zh", words=words)
+
+
+def test_an_explanation_tells_each_partner_and_takes_no_place(gated: Rollout):
+    bank(gated.flag, "local", regions=[SHENZHEN], daily_cap=1, total_cap=9)
+    bank(gated.flag, "far", regions=[LHASA])
+    told = explained(gated, "u1")
+    assert told["why"] == "funding.not_reserved"
+    (step,) = [each for each in told["steps"] if each["kind"] == "gate"]
+    local, far = step["details"]["partners"]
+    assert (local["serves"], local["state"], local["left_today"]) == (True, "open", 1)
+    assert (far["serves"], far["left_today"]) == (False, 100)
+    assert not Place.objects.exists()
+    (step,) = [e for e in explained(gated, "u1", "support")["steps"] if e["kind"] == "gate"]
+    assert not any("left_today" in each for each in step["details"]["partners"])
+
+
+def test_a_full_partner_is_told_with_the_day_places_come_again(gated: Rollout):
+    bank(gated.flag, "local", regions=[SHENZHEN], daily_cap=1, total_cap=9)
+    take(gated, "u1", now=timezone.now())
+    assert explained(gated, "u1")["visible"]
+    told = explained(gated, "u2", "customer")
+    assert (told["why"], told["text"]) == ("funding.no_capacity", "名额已满，请稍后再来。")
+    assert told["when"]["refill_at"].endswith("T00:00:00+08:00")
+    assert explained(gated, "u3", region=LHASA)["why"] == "funding.no_capacity"

@@ -18,7 +18,7 @@ from huidu.model import Attribute, AttributeType, User
 from huidu.wire import snapshot as wire
 from rollout import wording
 from rollout.explanations import AUDIENCES
-from rollout.services import publishing, receipts, replay_receipts
+from rollout.services import places_told, publishing, receipts, replay_receipts
 from rollout.services.answering import words_for
 from rollout.services.voices import voice
 
@@ -91,7 +91,8 @@ class Command(BaseCommand):
         if options["set"]:
             pretended = dict(self._pretended(each) for each in options["set"])
             user = msgspec.structs.replace(user, attributes={**user.attributes, **pretended})
-        return compiled, compiled.explain(options["flag"], user), user, now
+        found = compiled.explain(options["flag"], user)
+        return compiled, places_told.settled(found, options["environment"], at=now), user, now
 
     def _tell(self, found: Explanation, *, steps: bool) -> None:
         answer = found.answer

@@ -23,7 +23,7 @@ from huidu import reasons
 from huidu.errors import HuiduError
 from rollout import selectors
 from rollout.models import Arm, Decision, Exposure, Rollout, Stage
-from rollout.services import simulation
+from rollout.services import simulation, visits
 from rollout.services.sim_client import Installation
 
 WORKER_PINGS: Final = 10
@@ -145,6 +145,7 @@ class Journey:
         part = [each for _, each in zip(range(self.options["per_step"]), users, strict=False)]
         moment = timezone.now()
         if part:
+            visits.visit(self.flag, part, now=moment)  # their checks, before the exposures
             self.installation.send([_exposure(stage, each, moment.isoformat()) for each in part])
             self.sent += len(part)
         # The worker may have moved on meanwhile: each user lives in the stage that enrolled him.
