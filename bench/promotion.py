@@ -385,6 +385,7 @@ def main() -> None:
     )
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop after so long")
     parser.add_argument("--only", choices=sorted(TELL), action="append")
+    parser.add_argument("--row", action="append", help="only rows with this in their label")
     parser.add_argument("--report", action="store_true", help="run nothing, tell what there is")
     parser.add_argument(
         "--log",
@@ -395,6 +396,8 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the JSON")
     given = parser.parse_args()
     asked = [row for row in rows() if given.only is None or row.question in given.only]
+    if given.row:
+        asked = [row for row in asked if any(part in row.label for part in given.row)]
     if not given.report:
         work(asked, given.runs, given.log, given.minutes)
     command = f"python bench/promotion.py --runs {given.runs}"

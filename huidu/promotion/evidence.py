@@ -248,6 +248,8 @@ def _number(value: Any, path: str) -> float:
 
 
 def _count(value: Any, path: str) -> float:
+    if type(value) is int and 0 <= value <= _MOST:  # the usual case, answered at once
+        return float(value)
     number = _number(value, path)
     if not 0 <= number <= _MOST or number != math.floor(number):
         raise EvidenceError(f"expected a whole number of 0 or more, got {value!r}", path=path)

@@ -46,10 +46,13 @@ def gather(
         users = {name: state.users.get(name, (0.0, 0.0)) for name in plan.ids}
         problems.append(texts.bad_evidence(error, None))
         return Gathered(users, state.evidence, state.pulses, problems)
+    enrolled = plan.enrolled(users)
     evidence = dict(state.evidence)
     pulses = dict(state.pulses)
     for guard in plan.guards:
-        latest, arms, problem = _take_over(plan, guard, state, look, (users, places), accepted)
+        latest, arms, problem = _take_over(
+            plan, guard, state, look, (users, places, enrolled), accepted
+        )
         if latest is not None:
             evidence[guard.name] = latest
         if arms is not None:
@@ -65,11 +68,11 @@ def _take_over(
     guard: Guard,
     state: State,
     look: Look,
-    enrolled: tuple[ev.type_of_users, dict[str, int]],
+    found: tuple[ev.type_of_users, dict[str, int], tuple[float, float]],
     accepted: frozenset[str],
 ) -> tuple[Evidence | None, tuple[Pulse, Pulse] | None, Missing | None]:
     """One metric's new evidence and pulses, if the look brings any, and what is wrong with it."""
-    users, places = enrolled
+    users, places, enrolled = found
     has_control = plan.has_control and not guard.absolute
     before = state.evidence.get(guard.name)
     path = f"as_of.{guard.name}"
@@ -87,8 +90,8 @@ def _take_over(
     fallen = None if before is None else ev.fell(before, now)
     if fallen is not None:
         return None, None, texts.fell(guard.name, fallen)
-    treated_users, control_users = enrolled_now = plan.enrolled(users)
-    arms = _beats(guard, state.pulses.get(guard.name), now, enrolled_now)
+    treated_users, control_users = enrolled
+    arms = _beats(guard, state.pulses.get(guard.name), now, enrolled)
     # Control gone silent while treated goes on is a broken feed, and would look like harm.
     # Treated gone silent may be the harm itself (nobody succeeds any more): that is judged.
     one_sided = ev.is_silent(arms[1], control_users) and not ev.is_silent(arms[0], treated_users)
