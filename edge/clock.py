@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import os
 import time
+from collections.abc import Iterator
 from typing import Final
 from zoneinfo import ZoneInfo
 
@@ -45,26 +46,38 @@ class Days:
 
 
 class Decisions:
-    """Ids of decisions: 10 characters of time (ms), 8 of this process, 4 of a count.
+    """Ids of decisions: 10 characters of time (ms), 8 of this process, 2 of a block, 2 within it.
 
-    They sort by time (and within a process by order), and two never meet: the count cannot turn
-    over within a millisecond, and processes differ by 40 random bits.
+    They sort by time (and within a process by order), and two never meet: a block begins with each
+    millisecond and after 1,024 ids, their number cannot turn over within a millisecond, and
+    processes differ by 40 random bits.
     """
 
     def __init__(self) -> None:
         self._process = base32(int.from_bytes(os.urandom(5), "big"), 8)
-        self._count = 0
+        self._blocks = 0
         self._ms = -1
-        self._head = b""
+        self._ids: Iterator[bytes] = iter(())
 
     def next(self, ms: int) -> bytes:
         """An id for a check answered at `ms`, in Unix milliseconds."""
-        self._count = count = self._count + 1
-        low = count & 1023
-        if ms != self._ms or not low:
+        return next(self.ids(ms), None) or next(self._block())
+
+    def ids(self, ms: int) -> Iterator[bytes]:
+        """Ids for checks answered at `ms`, perhaps only a few or none: `next` gives more.
+
+        It takes an id without a call in Python.
+        """
+        if ms != self._ms:
             self._ms = ms
-            self._head = base32(ms, 10) + self._process + _PAIRS[count >> 10 & 1023]
-        return self._head + _PAIRS[low]
+            self._block()
+        return self._ids
+
+    def _block(self) -> Iterator[bytes]:
+        self._blocks += 1
+        head = base32(self._ms, 10) + self._process + _PAIRS[self._blocks & 1023]
+        self._ids = map(head.__add__, _PAIRS)
+        return self._ids
 
 
 class Moment:

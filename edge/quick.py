@@ -83,6 +83,7 @@ def answer_all(edge: Edge, next_reply: Callable[[], Reply], waiters: deque[Waite
     lines = edge.responses.json_ok
     moment, decisions = edge.state.moment, edge.state.decisions
     ms, day = moment.ms, moment.day
+    ids = decisions.ids(ms)
     quick = 0
     while (reply := next_reply()) is not False:
         if not waiters:
@@ -105,7 +106,7 @@ def answer_all(edge: Edge, next_reply: Callable[[], Reply], waiters: deque[Waite
             continue
         quick += 1
         rendered.given[0] += 1
-        decision = decisions.next(ms)
+        decision = next(ids, None) or decisions.next(ms)
         if rendered.records:
             edge.exposures.take(plan.right.world, rendered, user, admissions, ms, decision)
         if rendered.lines is not lines:

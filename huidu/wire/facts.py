@@ -270,7 +270,11 @@ def _source(layout: _Layout, names: frozenset[str]) -> str:
             continue
         text = group(layout.groups[name])
         if name == "risk_score":
-            before += [f"risk = {value.format(text)}", f"calm = {days_since(layout.scored)}"]
+            before += [
+                f"risk = {_NUMBER.format(text)}",
+                "risk = (risk >> 1) / 100 if risk & 1 else risk >> 1",
+                f"calm = {days_since(layout.scored)}",
+            ]
             value = "faded(risk, calm) if calm > 0 else float(risk)"
         items.append(f"{name!r}: {value.format(text)}")
     for bit, name in enumerate(record.FLAGS):

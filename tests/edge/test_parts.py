@@ -78,6 +78,14 @@ def test_decision_ids_sort_by_time_and_by_order_within_a_process() -> None:
     assert Decisions().next(1)[-8:] != ids[0][-8:]  # processes differ
 
 
+def test_decision_ids_do_not_run_out_within_a_millisecond() -> None:
+    decisions = Decisions()
+    taken = [*decisions.ids(7), *(decisions.next(7) for _ in range(3_000)), *decisions.ids(7)]
+    assert len(taken) > 4_000
+    assert taken == sorted(set(taken))
+    assert set(taken).isdisjoint([*decisions.ids(6), *decisions.ids(7)])  # a clock set back
+
+
 def test_base_32_text_sorts_as_its_numbers_do() -> None:
     numbers = [0, 1, 31, 32, 1023, 1024, 2**40]
     texts = [base32(number, 10) for number in numbers]
