@@ -10,13 +10,14 @@ from zoneinfo import ZoneInfo
 import msgspec
 from django.conf import settings
 from django.db import connection
-from django.db.models import Sum
+from django.db.models import Min, Sum
 
 from cohorts import mappers, memberships, records
 from cohorts.columns import RISK_DAY
 from cohorts.models import (
     Admission,
     DailyPayments,
+    Draw,
     PaymentEvent,
     Place,
     ProfileHistory,
@@ -131,11 +132,18 @@ def held_user(user_id: str, at: datetime.datetime) -> model.User:
     facts = {
         name: fact for name, fact in (found.attributes if found else {}).items() if name in registry
     }
+    rows = list(Admission.objects.filter(user_id=user_id))
+    # Weights are frozen by a rollout's first draw: before it nothing was remembered.
+    draws = Draw.objects.filter(slot__in=[row.slot for row in rows]).values("slot")
+    first = dict(draws.annotate(first=Min("as_of")).values_list("slot", "first"))
     admissions = {
         row.slot: model.Admission(
             row.weight, row.admitted and row.since is not None and row.since <= at
         )
-        for row in Admission.objects.filter(user_id=user_id)
+        for row in rows
+        if (row.since is not None and row.since <= at)
+        or row.slot not in first
+        or first[row.slot] <= at
     }
     admissions |= {
         model.place_slot(row.slot): model.place_of(row.partner)

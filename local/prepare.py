@@ -5,6 +5,7 @@ Every step looks first and may be repeated; what was cut off is done again at th
 
 from __future__ import annotations
 
+import io
 import sys
 import time
 from pathlib import Path
@@ -30,6 +31,7 @@ def main(demo_file: Path, url: str) -> None:
 
     wait_for_database(ENV.database_url)
     call_command("migrate", interactive=False, verbosity=0)
+    call_command("make_roles", verbosity=0, stdout=io.StringIO())
     marker.write(ENV.database_url, marker.SCHEMA, marker.schema_fingerprint())
     notes = marker.read(ENV.database_url)
     if marker.DEMO not in notes:

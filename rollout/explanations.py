@@ -90,13 +90,19 @@ def _to_customer(
         "audience": "customer",
         "visible": answer.visible,
         "why": why,
-        "text": _sentence(why, first, "customer", language, words),
+        "text": f"{_sentence(why, first, 'customer', language, words)}{_space(language)}"
+        f"{wording.REVIEW.in_language(language)}",
         "advice": wording.told(why, dimension if first else "").advice.in_language(language),
         "missing": missing,
         "when": _next_stage(why, flag) or _refill(first),
         "payload": answer.payload,
         "review": wording.REVIEW.in_language(language),
     }
+
+
+def _space(language: str) -> str:
+    """Between two sentences."""
+    return "" if language == "zh" else " "
 
 
 def _first_refusal(found: Explanation) -> Step | None:

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -19,6 +22,8 @@ from django.utils import timezone
 
 from huidu.errors import InputError
 from rollout.models import ApiKey, AuditEntry
+
+_approver: ContextVar[str] = ContextVar("approver", default="")
 
 CHAIN_LOCK: Final = 0x4855_4944_0001
 """Advisory lock that lines up writers: two entries must not follow the same one."""
@@ -62,6 +67,16 @@ class ChainReport:
         return self.broken_at is None
 
 
+@contextmanager
+def approved_by(person: Actor) -> Iterator[None]:
+    """Entries written inside say who approved the change, beside who asked for it."""
+    token = _approver.set(person.name)
+    try:
+        yield
+    finally:
+        _approver.reset(token)
+
+
 def record(
     actor: Actor,
     action: str,
@@ -77,6 +92,8 @@ def record(
         raise RuntimeError(f"audit of {action} {target}: expected to run inside a transaction")
     with connection.cursor() as cursor:
         cursor.execute("SELECT pg_advisory_xact_lock(%s)", [CHAIN_LOCK])
+    if approver := _approver.get():
+        after = {**(after or {}), "approved_by": approver}
     last = AuditEntry.objects.order_by("-sequence").values_list("sequence", "hash").first()
     entry = AuditEntry(
         sequence=last[0] + 1 if last else 1,

@@ -79,7 +79,7 @@ def grant(case: Case, *, by: Actor, approved_by: Actor | None = None) -> Case:
                 approved_by=approved_by,
                 allow_lists=[*attached, found],
             )
-        lists.add_members(found.pk, [case.user_id])
+        lists.add_members(found.pk, [case.user_id], by=by.name)
         return _decide(case, Case.Outcome.GRANTED, by, approved_by, list=found.key)
 
 

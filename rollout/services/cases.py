@@ -10,7 +10,7 @@ goes the way of every other change: validated, logged, and by two people where t
 
 from __future__ import annotations
 
-from datetime import datetime, time, timedelta
+from datetime import datetime, time
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -45,7 +45,7 @@ def due_at(opened: datetime) -> datetime:
         holidays=settings.HUIDU_HOLIDAYS,
         worked=settings.HUIDU_WORKED_WEEKENDS,
     )
-    return datetime.combine(day + timedelta(days=1), time(), zone)
+    return datetime.combine(day, time(23, 59, 59), zone)
 
 
 def open_case(

@@ -109,7 +109,8 @@ def approve(change: ChangeRequest, *, by: Actor, note: str = "") -> ChangeReques
     with transaction.atomic():
         _decide(change, Status.APPLIED, by, note)
         target = int(change.target) if change.target.isdigit() else 0
-        KINDS[change.kind](target, change.payload, requester, change.reason, by)
+        with audit.approved_by(by):
+            KINDS[change.kind](target, change.payload, requester, change.reason, by)
         _log(change, "change.approved", by, note, after={"status": Status.APPLIED.value})
     change.refresh_from_db()
     return change

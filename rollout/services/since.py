@@ -19,7 +19,7 @@ from rollout.models import AuditEntry
 from rollout.services.answering import compiled_snapshot, snapshot_in_force
 
 MOST_EDITS: Final = 20
-_SHARED: Final = ("cohort:", "region_policy:", "exclusion:", "list:")
+_SHARED: Final = ("cohort:", "region_policy:", "exclusion:", "list:", "partner:")
 RISK: Final = "risk_score"
 
 
@@ -137,6 +137,19 @@ def _cause(
     return "decay" if given_before and other[name] < one[name] else "update"
 
 
+def _kind(action: str) -> str:
+    """What an edit was: a ``stage``, ``rollback``, ``kill``, ``capacity``, ``list`` or ``edit``."""
+    if action == "rollout.rolled_back":
+        return "rollback"
+    if action.startswith(("rollout.", "stage.")):
+        return "stage"
+    if action in ("flag.killed", "flag.resumed"):
+        return "kill"
+    if action.startswith(("partner.", "place.")):
+        return "capacity"
+    return "list" if action.startswith("list.") else "edit"
+
+
 def _edits(environment: str, flag_key: str, since: datetime, now: datetime) -> list[dict[str, Any]]:
     """Audit entries about the flag and what flags share, newest first."""
     about = Q(target=f"flag:{flag_key}")
@@ -156,6 +169,8 @@ def _edits(environment: str, flag_key: str, since: datetime, now: datetime) -> l
             "action": row.action,
             "target": row.target,
             "reason": row.reason,
+            "approved_by": (row.after or {}).get("approved_by") or None,
+            "kind": _kind(row.action),
         }
         for row in rows.order_by("-sequence")[:MOST_EDITS]
     ]
