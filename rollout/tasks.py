@@ -9,7 +9,7 @@ from celery import shared_task
 from django.utils import timezone
 
 from rollout import selectors, tasks_evidence, tasks_messages
-from rollout.services import audit, drawn_steps, publishing, receipts, store
+from rollout.services import audit, drawn_steps, publishing, receipts, store, waterfall_days
 
 logger = logging.getLogger(__name__)
 
@@ -20,6 +20,7 @@ SCHEDULE: Final[dict[str, float]] = {
     "rollout.tasks.verify_audit_chain": 3600.0,
     "rollout.tasks.drain_receipts": 2.0,
     "rollout.tasks.drop_old_receipts": 86_400.0,
+    "rollout.tasks.count_waterfalls": 3_600.0,
     **tasks_evidence.SCHEDULE,
     **tasks_messages.SCHEDULE,
 }
@@ -73,3 +74,9 @@ def drop_old_receipts() -> list[str]:
 def take_drawn_steps() -> int:
     """Enter the stages that a worker has drawn."""
     return drawn_steps.take_ready()
+
+
+@shared_task(acks_late=True, soft_time_limit=540, time_limit=600)
+def count_waterfalls() -> int:
+    """Count everybody once a day for each flag in effect."""
+    return waterfall_days.count_missing(now=timezone.now())

@@ -16,9 +16,25 @@ from cohorts.admin.fields import shown_percent
 from cohorts.regions import name_of
 from huidu.errors import HuiduError
 from rollout.admin import board, faults
-from rollout.models import Flag
-from rollout.services import waterfall
+from rollout.models import Flag, WaterfallDay
+from rollout.services import waterfall, waterfall_days
 from rollout.services.answering import words_for
+
+SHOWN_COLOR = "#16a34a"
+COLORS = (
+    "#2563eb",
+    "#d97706",
+    "#7c3aed",
+    "#dc2626",
+    "#0891b2",
+    "#db2777",
+    "#65a30d",
+    "#475569",
+    "#ea580c",
+    "#4f46e5",
+    "#0d9488",
+    "#a16207",
+)
 
 
 def page(request: HttpRequest) -> HttpResponse:
@@ -42,8 +58,11 @@ def page(request: HttpRequest) -> HttpResponse:
             context["fault"] = faults.in_words(fault)
         else:
             if request.GET.get("format") == "csv":
-                return _file(found)
-            context |= _told(found, environment)
+                return _file("waterfall", waterfall.csv_rows(found))
+            days = waterfall_days.course(environment, found.flag)
+            if request.GET.get("format") == "days":
+                return _file("waterfall-by-day", waterfall_days.csv_rows(days))
+            context |= _told(found, environment) | {"days": _days(days, environment)}
     return TemplateResponse(request, "huidu/waterfall.html", context)
 
 
@@ -62,6 +81,7 @@ def _told(found: waterfall.Waterfall, environment: str) -> dict[str, object]:
         "groups": [
             (gettext("Region"), _shares(found.regions, lambda key: name_of(key, language))),
             (gettext("Tier"), _shares(found.tiers, str)),
+            (gettext("Weight in the draw"), _shares(found.weights, str)),
         ],
     }
 
@@ -80,5 +100,34 @@ def _shares(
     ]
 
 
-def _file(found: waterfall.Waterfall) -> HttpResponse:
-    return downloads.as_csv(waterfall.csv_rows(found), "waterfall.csv")
+def _days(rows: list[WaterfallDay], environment: str) -> list[dict[str, object]]:
+    """Each day as one bar: the shown, then the refused by their first gate."""
+    if not rows:
+        return []
+    chinese = (get_language() or "en").startswith("zh")
+    gates = words_for(environment, rows[0].flag_key).gates
+    days = []
+    for row in rows:
+        parts = [{"name": gettext("Shown"), "users": row.shown, "color": SHOWN_COLOR}]
+        for place, each in enumerate(row.steps):
+            gate = gates.get(each["key"])
+            label = (gate.label_zh if chinese else gate.label_en) if gate is not None else ""
+            color = COLORS[place % len(COLORS)]
+            parts.append({"name": label or each["key"], "users": each["refused"], "color": color})
+        whole = max(row.users, 1)
+        days.append(
+            {
+                "row": row,
+                "share": shown_percent(round(1_000_000 * row.shown / whole)),
+                "parts": [
+                    {**part, "width": f"{100 * int(str(part['users'])) / whole:.2f}"}
+                    for part in parts
+                    if part["users"]
+                ],
+            }
+        )
+    return days
+
+
+def _file(name: str, rows: list[tuple[str, ...]]) -> HttpResponse:
+    return downloads.as_csv(rows, f"{name}.csv")

@@ -22,6 +22,7 @@ from rollout.models.guards import Guard, Metric
 from rollout.models.publication import Outbox, Snapshot
 from rollout.models.receipts import Receipt
 from rollout.models.rollouts import Rollout, Stage
+from rollout.models.waterfalls import WaterfallDay
 
 __all__ = [
     "ApiKey",
@@ -55,5 +56,6 @@ __all__ = [
     "Stage",
     "StreamMark",
     "Tier",
+    "WaterfallDay",
     "Webhook",
 ]

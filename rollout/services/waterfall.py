@@ -63,6 +63,9 @@ class Waterfall:
     steps: list[Step] = field(default_factory=list)
     regions: dict[str, Share] = field(default_factory=dict)
     tiers: dict[str, Share] = field(default_factory=dict)
+    weights: dict[str, Share] = field(default_factory=dict)
+    """By the weight in the draw, which is the weight class users are compared in."""
+    stage: str = ""
 
 
 def count(
@@ -87,6 +90,9 @@ def count(
     relaxed = [_with_flag(compiled, _without(flag, index)) for index in range(len(flag.gates))]
     tier_of = _tiers(compiled, flag)
     found = Waterfall(flag_key, compiled.snapshot.sequence)
+    slot = flag.rollout.slot if flag.rollout is not None else None
+    if flag.rollout is not None and flag.rollout.current >= 0:
+        found.stage = flag.rollout.stages[flag.rollout.current].key
     first: Counter[str] = Counter()
     gained: Counter[int] = Counter()
     codes = {f"{_MARK}{index}": index for index in range(len(flag.gates))}
@@ -99,6 +105,7 @@ def count(
         groups = (
             found.regions.setdefault(region, Share()),
             found.tiers.setdefault(tier_of(user), Share()),
+            found.weights.setdefault(str(_weight(user, slot)), Share()),
         )
         for group in groups:
             group.users += 1
@@ -116,9 +123,15 @@ def count(
             progress(found.users)
     found.steps = _steps(flag, first, gained)
     found.regions = dict(sorted(found.regions.items(), key=lambda each: -each[1].users))
+    found.weights = dict(sorted(found.weights.items(), key=lambda each: int(each[0])))
     order = [tier.key for tier in flag.tiers] + [""]
     found.tiers = dict(sorted(found.tiers.items(), key=lambda each: order.index(each[0])))
     return found
+
+
+def _weight(user: model.User, slot: int | None) -> int:
+    admission = user.admissions.get(slot) if slot is not None else None
+    return admission.weight if admission is not None else 1
 
 
 def _steps(flag: model.Flag, first: Counter[str], gained: Counter[int]) -> list[Step]:
@@ -185,7 +198,11 @@ def csv_rows(found: Waterfall) -> list[tuple[str, ...]]:
         ("first_refusal", each.key, each.why, found.users, each.refused, each.gained)
         for each in found.steps
     ]
-    for table, groups in (("region", found.regions), ("tier", found.tiers)):
+    for table, groups in (
+        ("region", found.regions),
+        ("tier", found.tiers),
+        ("weight", found.weights),
+    ):
         rows += [
             (table, key, "", each.users, each.shown, f"{each.part:.6f}")
             for key, each in groups.items()

@@ -11,6 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from rollout.models import AuditEntry
+from rollout.services import waterfall_days
 from tests.rollout.admin import world
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -100,3 +101,21 @@ def test_who_reads_no_profiles_sees_no_waterfall(bank: world.World) -> None:
     client = Client()
     client.force_login(guest, "django.contrib.auth.backends.ModelBackend")
     assert client.get(reverse("admin:waterfall"), {"flag": "weilidai"}).status_code == 403
+
+
+def test_the_count_of_each_day_is_kept_once_and_drawn(wang: Client) -> None:
+    now = timezone.now()
+    assert waterfall_days.count_missing(now=now) == 1
+    assert waterfall_days.count_missing(now=now) == 0
+    assert waterfall_days.count_missing(now=now + timedelta(days=1)) == 1
+    first, second = waterfall_days.course("production", "weilidai")
+    assert (first.day < second.day, first.users, first.stage) == (True, 40, "internal")
+    assert first.shown + sum(each["refused"] for each in first.steps) == first.users
+    for groups in first.groups.values():
+        assert [sum(each) for each in zip(*groups.values(), strict=True)] == [40, first.shown]
+    url = reverse("admin:waterfall")
+    page = wang.get(url, {"flag": "weilidai"}, headers={"accept-language": "en"}).content.decode()
+    assert "data-days" in page
+    assert first.day.isoformat() in page
+    file = wang.get(url, {"flag": "weilidai", "format": "days"}).content.decode()
+    assert f"{first.day},internal" in file
