@@ -43,8 +43,13 @@ class Caller:
 
     def ask(self, method: str, path: str, body: Any = None) -> tuple[int, bytes]:
         data = None if body is None else json.dumps(body)
-        self.link.request(method, path, data, self.headers)
-        answer = self.link.getresponse()
+        try:
+            self.link.request(method, path, data, self.headers)
+            answer = self.link.getresponse()
+        except (http.client.RemoteDisconnected, ConnectionError):  # it lay idle too long
+            self.link.close()
+            self.link.request(method, path, data, self.headers)
+            answer = self.link.getresponse()
         return answer.status, answer.read()
 
     def json(self, method: str, path: str, body: Any = None) -> Any:
