@@ -290,7 +290,8 @@ class HeldFilter(admin.SimpleListFilter):
 
     def queryset(self, request: HttpRequest, rows: Any) -> Any:
         if self.value() == "held":
-            return rows.filter(released_at=None)
+            live = Rollout.objects.filter(status__in=Rollout.IN_EFFECT).values("slot")
+            return rows.filter(released_at=None, slot__in=live)  # a rollback returned the others
         return rows.exclude(released_at=None) if self.value() == "released" else rows
 
 
