@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Any, cast
 
 from django import forms
 from django.contrib import admin
 from django.db.models import Model
 from django.http import HttpRequest, HttpResponse
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -334,10 +336,16 @@ class RolloutAdmin(ActsMixin, ServiceAdmin):
         return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
 
 
+TOLD_FOR = timedelta(days=1)
+"""So long a draw in vain is told on its rollout's page; the list of draws keeps it."""
+
+
 def drawing(row: Rollout) -> dict[str, Any] | None:
     """The draw under way or the last one, when that was in vain."""
     job = DrawJob.objects.filter(slot=row.slot).order_by("-pk").first()
     if job is None or job.state in (DrawJob.State.DONE, DrawJob.State.CANCELLED):
+        return None
+    if job.finished_at is not None and timezone.now() - job.finished_at > TOLD_FOR:
         return None
     stage = row.stages.filter(key=job.stage_key).first()
     written = job.state == DrawJob.State.REMEMBERING
