@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from huidu.engine import bucketing
-from huidu.wire import record, snapshot
+from huidu.wire import compact, snapshot
 
 ENGINE: Final = 1
 """Grows when the same snapshot and the same facts could be answered differently."""
 
 CODE_VERSION: Final = (
-    f"engine-{ENGINE}/formula-{bucketing.FORMULA}/snapshot-{snapshot.FORMAT}/record-{record.FORMAT}"
+    f"engine-{ENGINE}/formula-{bucketing.FORMULA}"
+    f"/snapshot-{snapshot.FORMAT}/record-{compact.FORMAT}"
 )

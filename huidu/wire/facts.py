@@ -20,7 +20,7 @@ import msgspec
 from huidu.errors import ProfileError
 from huidu.model import Admission
 from huidu.risk import faded
-from huidu.wire import record, ring
+from huidu.wire import compact, compact_facts, record, ring
 
 Admissions = Mapping[int, Admission]
 Held = tuple[dict[str, Any], Admissions, frozenset[int]]
@@ -84,7 +84,12 @@ class Reading(dict[bytes, Reader]):
     def __missing__(self, head: bytes) -> Reader:
         if len(self) >= MOST_LAYOUTS:
             self.clear()
-        made = self[head] = _reader(head, self._names & BUILT_IN, self._custom)
+        kind = head
+        if head[:1] and head[0] & 3 == compact.FORMAT:
+            kind = bytes(
+                (head[0] & compact_facts.KINDS,)
+            )  # the other bits say nothing of the layout
+        made = self[head] = _reader(kind, self._names & BUILT_IN, self._custom)
         return made
 
     def of(self, data: bytes, today: int) -> Held:
@@ -181,6 +186,9 @@ _TOOLS: Final[dict[str, Any]] = {
     "before": _before,
     "faded": faded,
     "payments": _payments,
+    "number_of": int.from_bytes,
+    "region_of": compact_facts.region_of,
+    "FIRST": compact.FIRST,
     "ring_length": ring.length,
     "tail": _tail,
     "damaged": _damaged,
@@ -244,9 +252,13 @@ def _reader(head: bytes, names: frozenset[str], custom: frozenset[tuple[int, str
 
     Like a flag's check it is put together from fixed pieces, and runs without builtins.
     """
-    layout = _layout(head)
-    source = _source(layout, names)
-    namespace = _TOOLS | {"find": layout.find, "CUSTOM": dict(custom)}
+    if head[:1] and head[0] & 3 == compact.FORMAT:
+        find = compact_facts.find_of(head[0])
+        source = compact_facts.source(head[0], names, WINDOWS)
+    else:
+        layout = _layout(head)
+        find, source = layout.find, _source(layout, names)
+    namespace = _TOOLS | {"find": find, "CUSTOM": dict(custom)}
     exec(compile(source, "<huidu record>", "exec", dont_inherit=True), namespace)  # noqa: S102
     reader: Reader = namespace["read"]
     return reader

@@ -2,7 +2,8 @@
 
 Records lie in hashes of about a hundred users, each under a 48-bit fingerprint of the user id, so
 that Redis keeps them in its compact encoding. Two users of one hash share a fingerprint with a
-chance of 2**-48. The format of a record is told in `huidu.wire.record`.
+chance of 2**-48. The formats of a record are told in `huidu.wire.record`
+and `huidu.wire.compact`.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from xxhash import xxh3_128_digest
 
 from huidu.model import Admission, Attribute, User
 from huidu.risk import risk_now
-from huidu.wire.record import Profile, decode, encode, read, windows
+from huidu.wire import compact, record
+from huidu.wire.record import Profile, windows
 
 __all__ = ["Profile", "address", "buckets_for", "decode", "encode", "user", "user_of"]
 
@@ -28,6 +30,29 @@ MONTH_DAYS: Final = 30
 
 _NONE: Final[dict[int, Admission]] = {}
 _NO_LISTS: Final[frozenset[int]] = frozenset()
+
+
+def encode(profile: Profile) -> bytes:
+    """The record of a profile; equal profiles have equal bytes.
+
+    Raises:
+        ProfileError: a value that a record cannot hold, or facts without the day they need.
+    """
+    return compact.encode(profile) or record.encode(profile)
+
+
+def read(data: bytes) -> dict[str, Any]:
+    """What is known, by the names of `Profile`; a check uses it without making a `Profile`.
+
+    Raises:
+        ProfileError: of another format, cut off, or with bytes too many.
+    """
+    return compact.read(data) if data and data[0] & 3 == compact.FORMAT else record.read(data)
+
+
+def decode(data: bytes) -> Profile:
+    """Read what `encode` wrote. Raises `ProfileError` as `read` does."""
+    return Profile(**read(data))
 
 
 def address(user_id: str, buckets: int) -> tuple[bytes, bytes]:
@@ -85,14 +110,14 @@ def user(
 
 
 def user_of(
-    record: bytes, key: str, today: int | datetime.date, registry: Mapping[str, Attribute]
+    data: bytes, key: str, today: int | datetime.date, registry: Mapping[str, Attribute]
 ) -> User:
     """`user` of `decode`, in half the time.
 
     Raises:
         ProfileError: the record is damaged.
     """
-    return _user(read(record), key, today, registry)
+    return _user(read(data), key, today, registry)
 
 
 def _user(

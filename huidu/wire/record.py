@@ -1,4 +1,6 @@
-"""The bytes of a packed profile: everything held about one user, in some thirty bytes.
+"""Format 1 of a packed profile: everything held about one user, in some thirty bytes.
+
+Most users fit the shorter format 2, `huidu.wire.compact`.
 
     offset  bits                                          then, each only when its bit is set:
          0  0-1 format (1)  2 all yes/no facts known      updated: days since 1970, 2 bytes
@@ -119,7 +121,7 @@ def encode(profile: Profile) -> bytes:
             true |= bool(fact) << bit
     first = FORMAT
     body = bytearray()
-    tail = _encode_tail(profile)
+    tail = tail_of(profile)
     if tail:
         first |= TAIL
     if profile.updated is not None:
@@ -143,34 +145,34 @@ def _encode_facts(
     body += _day(updated, "updated")
     if profile.region is not None:
         first |= REGION
-        body += _leb(_region_number(profile.region), "region")
+        body += leb(_region_number(profile.region), "region")
     if profile.friends is not None:
         first |= FRIENDS
-        body += _leb(profile.friends, "friends")
+        body += leb(profile.friends, "friends")
     if profile.assets_cny is not None:
         second |= ASSETS
-        body += _hundredths(profile.assets_cny, "assets_cny")
+        body += money_leb(profile.assets_cny, "assets_cny")
     if profile.yearly_spend_cny is not None:
         second |= YEARLY
-        body += _hundredths(profile.yearly_spend_cny, "yearly_spend_cny")
+        body += money_leb(profile.yearly_spend_cny, "yearly_spend_cny")
     if profile.risk_score is not None:
         if profile.risk_scored_on is None:
             raise ProfileError("expected the day of the score, got none", path="risk_scored_on")
         second |= RISK
-        body += _hundredths(profile.risk_score, "risk_score")
+        body += money_leb(profile.risk_score, "risk_score")
         body += _days_before(updated, profile.risk_scored_on)
     if profile.registered_at is not None:
         second |= REGISTERED
         body += _day(profile.registered_at, "registered_at")
     if profile.age is not None:
         second |= AGE
-        body += _leb(profile.age, "age")
+        body += leb(profile.age, "age")
     if profile.wifi_risk is not None:
         second |= WIFI
-        body += _hundredths(profile.wifi_risk, "wifi_risk")
+        body += money_leb(profile.wifi_risk, "wifi_risk")
     if profile.outstanding_balance_cny is not None:
         second |= BALANCE
-        body += _hundredths(profile.outstanding_balance_cny, "outstanding_balance_cny")
+        body += money_leb(profile.outstanding_balance_cny, "outstanding_balance_cny")
     if profile.applied_fenfu_at is not None:
         second |= APPLIED
         body += _day(profile.applied_fenfu_at, "applied_fenfu_at")
@@ -182,31 +184,23 @@ def _encode_facts(
     return first, second
 
 
-def _encode_tail(profile: Profile) -> bytes:
+def tail_of(profile: Profile) -> bytes:
+    """Admissions, lists and custom facts; no bytes for a user without any."""
     if not (profile.admissions or profile.lists or profile.custom):
         return b""
-    tail = bytearray(_leb(len(profile.admissions), "admissions"))
+    tail = bytearray(leb(len(profile.admissions), "admissions"))
     for slot, admission in sorted(profile.admissions.items()):
-        tail += _leb(slot, "admissions")
-        tail += _leb(admission.weight << 1 | admission.admitted, f"admissions[{slot}]")
-    tail += _leb(len(profile.lists), "lists")
+        tail += leb(slot, "admissions")
+        tail += leb(admission.weight << 1 | admission.admitted, f"admissions[{slot}]")
+    tail += leb(len(profile.lists), "lists")
     for number in sorted(profile.lists):
-        tail += _leb(number, "lists")
+        tail += leb(number, "lists")
     if profile.custom:
         try:
             tail += _write_custom(dict(sorted(profile.custom.items())))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise ProfileError(f"expected JSON values: {error}", path="custom") from error
     return bytes(tail)
-
-
-def decode(data: bytes) -> Profile:
-    """Read what `encode` wrote.
-
-    Raises:
-        ProfileError: of another format, cut off, or with bytes too many.
-    """
-    return Profile(**read(data))
 
 
 def read(data: bytes) -> dict[str, Any]:
@@ -232,7 +226,7 @@ def _read(data: bytes) -> dict[str, Any]:
     if not first & HELD:
         if second or known or first & (RING | REGION | FRIENDS):
             raise ProfileError("a damaged record: facts without their day")
-        return _read_end(data, at, {}, first)
+        return read_end(data, at, {}, first)
     day = _EPOCH + (data[at] | data[at + 1] << 8)
     at += 2
     facts: dict[str, Any] = {"updated": _from_ordinal(day)}
@@ -274,10 +268,11 @@ def _read(data: bytes) -> dict[str, Any]:
         end = at + ring.length(data, at)
         facts["counts"] = data[at:end]
         at = end
-    return _read_end(data, at, facts, first)
+    return read_end(data, at, facts, first)
 
 
-def _read_end(data: bytes, at: int, facts: dict[str, Any], first: int) -> dict[str, Any]:
+def read_end(data: bytes, at: int, facts: dict[str, Any], first: int) -> dict[str, Any]:
+    """Adds the tail that begins at `at`, if `first` says that there is one, to `facts`."""
     if not first & TAIL:
         if at != len(data):
             raise ProfileError(f"a damaged record: expected {at} bytes, got {len(data)}")
@@ -330,7 +325,8 @@ def read_number(data: bytes, at: int) -> tuple[int, int]:
         shift += 7
 
 
-def _leb(value: int, path: str) -> bytes:
+def leb(value: int, path: str) -> bytes:
+    """A LEB128 number. Raises `ProfileError` with `path` outside its range."""
     if not 0 <= value <= MAX_NUMBER:
         raise ProfileError(f"expected a number from 0 to {MAX_NUMBER}, got {value}", path=path)
     out = bytearray()
@@ -341,14 +337,15 @@ def _leb(value: int, path: str) -> bytes:
     return bytes(out)
 
 
-def _hundredths(value: Number, path: str) -> bytes:
+def money_leb(value: Number, path: str) -> bytes:
+    """Whole units, or hundredths where there are some, and a bit that says which."""
     try:
         hundredths = round(value * 100)
     except (ValueError, OverflowError) as error:
         raise ProfileError(f"expected a finite number, got {value}", path=path) from error
     if hundredths % 100:
-        return _leb(hundredths << 1 | 1, path)
-    return _leb(hundredths // 100 << 1, path)
+        return leb(hundredths << 1 | 1, path)
+    return leb(hundredths // 100 << 1, path)
 
 
 def _region_number(code: str) -> int:
@@ -370,4 +367,4 @@ def _day(day: datetime.date, path: str) -> bytes:
 
 def _days_before(updated: datetime.date, day: datetime.date) -> bytes:
     ago = updated.toordinal() - day.toordinal()
-    return _leb(ago << 1 if ago >= 0 else (-ago << 1) - 1, "days before updated")
+    return leb(ago << 1 if ago >= 0 else (-ago << 1) - 1, "days before updated")
