@@ -53,6 +53,8 @@ class Act:
         run: takes the row, who, and the cleaned form; returns a change request when a second person
             is needed, else the sentence to show, or None.
         fits: whether the row's state allows it now; the button is shown only then.
+        form_for: makes the form where its fields depend on the row.
+        template: of the page that asks; extends ``huidu/act.html``.
     """
 
     name: str
@@ -66,6 +68,8 @@ class Act:
     form: type[forms.Form] = ReasonForm
     permission: str = "change"
     initial: Callable[[Any], dict[str, Any]] = field(default=lambda row: {})
+    form_for: Callable[[Any], type[forms.Form]] | None = None
+    template: str = "huidu/act.html"
 
 
 class ActsMixin:
@@ -118,9 +122,8 @@ class ActsMixin:
             return HttpResponseRedirect(back)
         if "reach" in request.GET:  # counting may take a second, and nobody waits for it to stop
             return HttpResponse(escape(step.touched(row)), headers={"Cache-Control": "no-store"})
-        form = step.form(
-            request.POST if request.method == "POST" else None, initial=step.initial(row)
-        )
+        kind = step.form if step.form_for is None else step.form_for(row)
+        form = kind(request.POST if request.method == "POST" else None, initial=step.initial(row))
         if request.method == "POST" and form.is_valid():
             try:
                 return self._take_step(request, step, row, form.cleaned_data, back)
@@ -129,7 +132,7 @@ class ActsMixin:
                 form.add_error(name, faults.in_words(fault))
         return TemplateResponse(
             request,
-            "huidu/act.html",
+            step.template,
             {
                 **admin.admin_site.each_context(request),
                 "title": step.title,

@@ -27,6 +27,7 @@ from cohorts.wording import Vocabulary, label_of
 from rollout.admin import board, charts, planning
 from rollout.admin.acts import Act, ActsMixin, ReasonForm
 from rollout.admin.base import ServiceAdmin, ServiceForm
+from rollout.admin.guard_offers import ADD_GUARDS
 from rollout.admin.guards import guards_of
 from rollout.admin.requests import RequestsMixin
 from rollout.models import Rollout, Stage
@@ -148,7 +149,7 @@ class StageAdmin(RequestsMixin, ActsMixin, ServiceAdmin):
     """One step of a rollout."""
 
     form = StageForm
-    acts = (WIDEN,)
+    acts = (ADD_GUARDS, WIDEN)
     change_kind = "stage.save"
     create_by_request = True
     change_form_outer_before_template = "huidu/stage_header.html"

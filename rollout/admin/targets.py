@@ -117,6 +117,8 @@ def told(name: str, value: Any, words: Vocabulary) -> str:
     """A value as people read it, by the name of its field."""
     if value is None:
         return "—"
+    if name == "guards" and isinstance(value, list):
+        return "; ".join(_guard_asked(each) for each in value)
     if name == "rule":
         return rule_in_words(value, words)
     if name.endswith("_ppm") and isinstance(value, int):
@@ -134,3 +136,11 @@ def told(name: str, value: Any, words: Vocabulary) -> str:
     if isinstance(value, (dict, list)):
         return json.dumps(value, ensure_ascii=False)
     return str(value)
+
+
+def _guard_asked(entry: Any) -> str:
+    """A guard asked for from a template: ``complaint: margin_rel 0.5, role must_prove``."""
+    if not isinstance(entry, dict):
+        return str(entry)
+    values = ", ".join(f"{name} {value}" for name, value in entry.items() if name != "template")
+    return f"{entry.get('template')}: {values}"

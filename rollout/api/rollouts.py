@@ -17,7 +17,7 @@ from rollout.api import serializers as shapes
 from rollout.api.authentication import actor_of, environment_of
 from rollout.api.base import Manage
 from rollout.models import ChangeRequest, Decision, Guard, Rollout, Stage
-from rollout.services import changes, rollouts, stages
+from rollout.services import changes, guard_templates, rollouts, stages
 
 Step = TypeVar("Step", bound=Callable[..., Response])
 
@@ -170,6 +170,28 @@ class StageViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
         row = self.get_object()
         rollouts.approve_stage(row, by=actor_of(request), reason=self.reason())
         return self.shown(row)
+
+    @extend_schema(methods=["GET"], responses=shapes.GuardOfferSerializer(many=True))
+    @extend_schema(
+        methods=["POST"],
+        request=shapes.AddGuardsSerializer,
+        responses={201: shapes.GuardSerializer(many=True)},
+    )
+    @action(detail=True, methods=["get", "post"], url_path="guard-templates")
+    def guard_templates(self, request: Request, pk: str) -> Response:
+        """Guards a consumer loan usually needs; POST adds the chosen ones, all or none."""
+        row = self.get_object()
+        if request.method == "GET":
+            offers = guard_templates.offered(row)
+            return Response(shapes.GuardOfferSerializer(offers, many=True).data)
+        asked = shapes.AddGuardsSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        chosen = asked.validated_data["guards"]
+        if (answer := self.change("stage.add_guards", row.pk, {"guards": chosen})) is not None:
+            return answer
+        keys = [each["template"] for each in chosen]
+        added = Guard.objects.filter(stage=row, metric__key__in=keys).select_related("metric")
+        return Response(shapes.GuardSerializer(added, many=True).data, status=201)
 
 
 class GuardViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):

@@ -28,6 +28,8 @@ from rollout.models import (
     Tier,
 )
 from rollout.selectors_funding import rooms
+from rollout.services import guard_templates
+from rollout.services.stages import GUARD_EDITABLE
 
 
 class Row(serializers.ModelSerializer[Any]):
@@ -214,10 +216,45 @@ class MetricSerializer(Row):
 
 class GuardSerializer(Row):
     metric = ByKey(queryset=Metric.objects.all())
+    reading = serializers.SerializerMethodField(
+        help_text="What the guard means, as sentences in Chinese and English."
+    )
+
+    def get_reading(self, guard: Guard) -> dict[str, list[str]]:
+        return guard_templates.in_both_languages(guard)
 
     class Meta:
         model = Guard
         fields = "__all__"
+
+
+class GuardOfferSerializer(serializers.Serializer[Any]):
+    """A template as it stands to one stage."""
+
+    template = serializers.CharField(source="template.key")
+    why = serializers.CharField(source="template.why")
+    is_there = serializers.BooleanField(help_text="Whether its metric guards the stage already.")
+    metric_is_new = serializers.BooleanField(help_text="Whether adding it makes the metric too.")
+    values = serializers.SerializerMethodField(help_text="The guard's values, all editable.")
+    reading = serializers.SerializerMethodField(
+        help_text="What the guard means, as sentences in Chinese and English."
+    )
+
+    def get_values(self, offer: guard_templates.Offer) -> dict[str, Any]:
+        return {name: getattr(offer.guard, name) for name in sorted(GUARD_EDITABLE)}
+
+    def get_reading(self, offer: guard_templates.Offer) -> dict[str, list[str]]:
+        return guard_templates.in_both_languages(offer.guard)
+
+
+class AddGuardsSerializer(serializers.Serializer[Any]):
+    guards = serializers.ListField(
+        child=serializers.DictField(),
+        help_text='As [{"template": "complaint", "margin_rel": 0.3}].',
+    )
+    reason = serializers.CharField(
+        max_length=2_000, required=False, default="", allow_blank=True, help_text="Why."
+    )
 
 
 class ComplianceItemSerializer(Row):

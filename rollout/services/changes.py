@@ -34,6 +34,7 @@ from rollout.services import (
     flags,
     funding,
     gates,
+    guard_templates,
     list_edits,
     payloads,
     region_policies,
@@ -275,8 +276,23 @@ def _guard_save(
     guard = _get(Guard, target) if target else None
     stage = guard.stage if guard else _get(Stage, payload.get("stage", 0))
     metric = guard.metric if guard else payloads.metric(stage, payload.get("metric"))
+    if guard is None and Guard.objects.filter(stage=stage, metric=metric).exists():
+        raise InputError(
+            f"expected a metric that does not guard stage {stage} yet, got {metric.key}: one guard "
+            "per metric, so change the one that is there",
+            path="metric",
+        )
     values = {name: each for name, each in payload.items() if name not in ("stage", "metric")}
     return stages.save_guard(stage, metric, values, by=by, reason=reason, approved_by=approved_by)
+
+
+def _guards_add(
+    target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
+) -> object:
+    """Guards from templates, all or none; `target` is the stage."""
+    return guard_templates.add(
+        _get(Stage, target), payload.get("guards"), by=by, reason=reason, approved_by=approved_by
+    )
 
 
 def _guard_remove(
@@ -371,6 +387,7 @@ KINDS: Final[dict[str, Apply]] = {
     "rollout.resume": _rollout_resume,
     "stage.save": _stage_save,
     "stage.widen": _widen,
+    "stage.add_guards": _guards_add,
     "gate.save": _gate_save,
     "gate.remove": _gate_remove,
     "tier.save": _tier_save,

@@ -9,6 +9,8 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any, Final
 
+from rollout.services.guard_templates import TEMPLATES
+
 SAMPLE: Final = "示例数据 / sample data"
 
 
@@ -349,65 +351,7 @@ STAGES: Final[list[dict[str, Any]]] = [
 ]
 
 METRICS: Final[list[dict[str, Any]]] = [
-    {
-        "key": "application_success",
-        "label_zh": "申请成功用户",
-        "label_en": "Users with a successful application",
-        "kind": "binary",
-        "harm": "decrease",
-        "unit": "users",
-        "owner": "product",
-    },
-    {
-        "key": "complaint",
-        "label_zh": "投诉用户",
-        "label_en": "Users who complained",
-        "kind": "binary",
-        "harm": "increase",
-        "unit": "users",
-        "owner": "service",
-    },
-    {
-        "key": "api_error",
-        "label_zh": "接口错误用户",
-        "label_en": "Users with a failed request",
-        "kind": "users_ratio",
-        "harm": "increase",
-        "unit": "users",
-        "owner": "engineering",
-    },
-    {
-        "key": "page_latency",
-        "label_zh": "页面延迟",
-        "label_en": "Page latency",
-        "kind": "latency",
-        "harm": "increase",
-        "unit": "ms",
-        "owner": "engineering",
-        "edges": [120, 300, 800, 1_000],
-        "baseline_index": 2,
-        "margin_index": 3,
-    },
-    {
-        "key": "drawn_amount",
-        "label_zh": "借款金额",
-        "label_en": "Drawn amount",
-        "kind": "mean",
-        "harm": "decrease",
-        "unit": "CNY",
-        "owner": "product",
-        "cap": 50_000,
-    },
-    {
-        "key": "overdue",
-        "label_zh": "逾期用户",
-        "label_en": "Overdue users",
-        "kind": "binary_delayed",
-        "harm": "increase",
-        "unit": "users",
-        "owner": "risk",
-        "lag": timedelta(days=30),
-    },
+    {"key": each.key, **each.metric} for each in TEMPLATES if each.metric["kind"] != "gauge"
 ]
 
 GUARDS: Final[list[tuple[str, dict[str, Any]]]] = [

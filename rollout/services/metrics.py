@@ -31,7 +31,9 @@ EDITABLE: Final = frozenset(
         "query",
     }
 )
-MEASURING: Final = frozenset({"key", "kind", "harm", "cap", "edges", "baseline_index"})
+MEASURING: Final = frozenset(
+    {"key", "kind", "harm", "cap", "edges", "baseline_index", "margin_index"}
+)
 
 
 def save_metric(
@@ -52,10 +54,10 @@ def save_metric(
     if metric is not None:
         changed = {name for name, value in values.items() if getattr(metric, name) != value}
         used = Guard.objects.filter(metric=metric, stage__status=Stage.Status.RUNNING)
-        if changed & MEASURING and used.exists():
+        if (fixed := sorted(changed & MEASURING)) and used.exists():
             raise StateError(
-                f"metric {metric.key} judges a running stage: {', '.join(changed & MEASURING)} "
-                "cannot change before it ends"
+                f"metric {metric.key} judges a running stage: {', '.join(fixed)} cannot change "
+                "before it ends"
             )
     row = metric if metric is not None else Metric(environment=environment)
     with changing(

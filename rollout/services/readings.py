@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from django.utils import translation
@@ -15,14 +15,36 @@ MOST_POINTS: Final = 400
 
 
 class Words(NamedTuple):
-    """What a guard does, in up to two sentences; `widens` is empty unless it must prove."""
+    """What a guard does, in up to three sentences; `widens` is empty unless it must prove, `late`
+    unless its events come late."""
 
     stops: str
     widens: str
+    late: str = ""
 
 
 def words(guard: Guard) -> Words:
     """When this guard stops the stage, and what must be proven before the stage widens."""
+    return _words(guard)._replace(late=_late(guard))
+
+
+def _late(guard: Guard) -> str:
+    lag = guard.metric.lag
+    if guard.metric.kind != Metric.Kind.BINARY_DELAYED or lag is None:
+        return ""
+    days = {"days": _number(lag / timedelta(days=1))}
+    if guard.role == Guard.Role.MUST_PROVE:
+        return (
+            gettext(
+                "Its events come up to %(days)s days late: let the minimum stay be long enough for "
+                "them to show."
+            )
+            % days
+        )
+    return gettext("Its events come up to %(days)s days late and count as they come.") % days
+
+
+def _words(guard: Guard) -> Words:
     metric = guard.metric
     name = label(metric)
     if metric.kind == Metric.Kind.GAUGE:

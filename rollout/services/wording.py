@@ -240,6 +240,7 @@ KINDS: dict[str, Any] = {
     "rollout.resume": _("go on with a paused rollout"),
     "stage.save": _("change a stage"),
     "stage.widen": _("widen a running stage"),
+    "stage.add_guards": _("add guards to a stage"),
     "gate.save": _("change a gate"),
     "gate.remove": _("remove a gate"),
     "tier.save": _("change a tier"),

@@ -7,4 +7,15 @@
     if (form.dataset.sent) event.preventDefault();
     form.dataset.sent = "1";
   });
+  /* The sentence of a guard follows the margin that is typed. */
+  document.addEventListener("input", (event) => {
+    const key = event.target.dataset.margin;
+    const margin = Number(event.target.value);
+    if (!key || !(margin > 0)) return;
+    for (const [name, share] of [["margin", margin], ["half", margin / 2]]) {
+      for (const place of document.querySelectorAll(`[data-${name}-of="${CSS.escape(key)}"]`)) {
+        place.textContent = `${Number(share.toPrecision(4))} %`;
+      }
+    }
+  });
 })();
