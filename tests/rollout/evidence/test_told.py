@@ -20,7 +20,7 @@ from rollout.services.review import roll_up_and_review
 from tests.rollout.evidence.conftest import World, at, live
 
 
-def test_a_comparing_guard_is_told_in_two_sentences(world: World):
+def test_a_comparing_guard_is_told_in_two_sentences_and_none_about_lateness(world: World):
     guard = world.guard("failed", margin_rel=0.05, label_en="the error rate", label_zh="错误率")
     with translation.override("en"):
         assert readings.words(guard) == (
@@ -28,6 +28,7 @@ def test_a_comparing_guard_is_told_in_two_sentences(world: World):
             "by more than 2.5 %.",
             "We widen only when the error rate is proven to be at most 5 % higher than in the "
             "control group.",
+            "",
         )
 
 
