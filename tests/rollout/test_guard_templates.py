@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 from django.test import Client
 from django.urls import reverse
+from django.utils import translation
 
 from huidu.errors import InputError, StateError
 from rollout.models import AuditEntry, ChangeRequest, Guard, Metric, Rollout, Stage
 from rollout.services import changes, guard_templates, metrics, readings, stages
 from rollout.services.audit import Actor
-from tests.rollout.conftest import ANN, BOB, PLACE, add_stage
+from tests.rollout.conftest import ANN, BOB, PLACE
 from tests.rollout.test_api import key_of
 
 pytestmark = pytest.mark.django_db
@@ -94,14 +95,15 @@ def test_each_guard_is_read_in_both_languages_and_a_late_one_says_so(stage: Stag
         margin_rel=0.5,
         metric=Metric(key="overdue", **guard_templates.BY_KEY["overdue"].metric),
     )
-    assert "30 days late" in readings.words(overdue).late
+    with translation.override("en"):
+        assert "30 days late" in readings.words(overdue).late
 
 
 def test_over_http_they_are_offered_and_added_and_a_live_flag_asks_for_two(
     running: Rollout,
 ):
     ann = key_of("admin")
-    later = add_stage(running, 9, "later")
+    later = Stage.objects.create(rollout=running, order=9, key="later")
     address = f"/api/v1/manage/stages/{later.pk}/guard-templates"
     offers = ann.get(address).json()
     assert [each["template"] for each in offers] == KEYS
