@@ -170,6 +170,12 @@ class RuleWidget(UnfoldAdminTextareaWidget):
         super().__init__(attrs)
         self.options = options
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> RuleWidget:
+        # Each form has its own: what one page is told must not show on the next.
+        made: RuleWidget = super().__deepcopy__(memo)
+        made.options = dict(self.options)
+        return made
+
     def get_context(self, name: str, value: Any, attrs: Any) -> dict[str, Any]:
         context: dict[str, Any] = super().get_context(name, value, attrs)
         context["editor"] = {**self.options, "weights": self.weights}

@@ -12,6 +12,8 @@ from huidu.errors import RuleError
 from huidu.model import Rule, User
 
 MAX_WEIGHT: Final = 1_000
+Rungs = Sequence[tuple[str, Rule]]
+"""Keys and rules, in the order they are asked."""
 
 
 class Judge:
@@ -52,3 +54,19 @@ class Judge:
             if matches(user.key, user.attributes):
                 return weight
         return 1
+
+
+class Ladder:
+    """Tells of each user the first rule that is definitely true, such as his tier.
+
+    Raises:
+        RuleError: a rule is wrong; the path begins with its key.
+    """
+
+    def __init__(self, reader: Reader, rungs: Rungs) -> None:
+        self._rungs = [(key, predicate(reader.read(rule, key))) for key, rule in rungs]
+
+    def rung(self, user: User) -> str:
+        """The key of the first rule that fits; "" when none does."""
+        fitting = (key for key, fits in self._rungs if fits(user.key, user.attributes))
+        return next(fitting, "")

@@ -21,7 +21,16 @@ from rollout.services import gates
 from rollout.services.audit import Actor
 
 
-class GateForm(ServiceForm):
+class RuleForm(ServiceForm):
+    """A rule of a flag: the editor then counts by the flag's tiers."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if self.instance.pk and "rule" in self.fields:
+            self.fields["rule"].widget.options["flag"] = self.instance.flag.key
+
+
+class GateForm(RuleForm):
     rule = RuleField(
         label=_("rule"),
         required=False,
@@ -155,7 +164,7 @@ class GateAdmin(OfFlag, RequestsMixin, ServiceAdmin):
         return Gate.objects.get(flag=form.cleaned_data["flag"], key=form.cleaned_data["key"])
 
 
-class TierForm(ServiceForm):
+class TierForm(RuleForm):
     rule = RuleField(label=_("rule"), required=False, widget=RuleWidget(preview=True))
     payload = PrettyJson(label=_("payload"), required=False)
 

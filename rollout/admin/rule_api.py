@@ -10,18 +10,22 @@ from django.http import HttpRequest, JsonResponse
 from django.utils.translation import get_language, gettext, pgettext
 
 from cohorts import models
-from cohorts.regions import name_of, regions
-from cohorts.services import preview
+from cohorts.regions import regions
 from cohorts.wording import Vocabulary, rule_in_words
 from huidu.errors import HuiduError
-from rollout.admin import faults
+from rollout.admin import faults, rule_reach
 from rollout.services.rules import validate_rule
 
 MAX_BYTES = 512 * 1024
+SAMPLE = "cohorts.view_profile"
 
 
 def check_rule(request: HttpRequest) -> JsonResponse:
     """GET: the words of the editor. POST ``{"rule", "count"}``: what the rule says and reaches.
+
+    With ``"cohort": KEY`` or ``"flag": KEY``, the reach is told against the cohort as it is, and by
+    the tiers of the flag. With ``"stage": {...}`` it is the reach of a stage instead of the rule's
+    (`rule_reach.of_stage`).
 
     A rule that would be refused answers ``{"ok": false, "path", "message"}``.
     """
@@ -45,41 +49,10 @@ def check_rule(request: HttpRequest) -> JsonResponse:
     answer: dict[str, Any] = {"ok": True, "words": rule_in_words(rule, Vocabulary.load())}
     if asked.get("count"):
         try:
-            answer["reach"] = reach(rule, asked.get("cohort"))
+            answer["reach"] = rule_reach.reach(asked, sample=request.user.has_perm(SAMPLE))
         except HuiduError as fault:
             return JsonResponse({"ok": False, "path": "", "message": faults.in_words(fault)})
     return JsonResponse(answer)
-
-
-def reach(rule: Any, cohort: Any = None) -> dict[str, Any]:
-    """How many known users match now, exactly, and in which regions most of them live.
-
-    Args:
-        cohort: key of the cohort being edited; then also who would gain and who would lose.
-    """
-    known = isinstance(cohort, str) and models.Cohort.objects.filter(key=cohort).exists()
-    compared = preview.compare({"cohort": cohort} if known else rule, rule)
-    found = compared.after
-    return {
-        "change": gettext("Against now: %(gain)s users gain, %(lose)s users lose")
-        % {"gain": f"{compared.gain:,}", "lose": f"{compared.lose:,}"}
-        if known
-        else "",
-        "matched": found.matched,
-        "unknown": found.unknown,
-        "population": found.population,
-        "text": gettext("%(matched)s of %(population)s known users match")
-        % {"matched": f"{found.matched:,}", "population": f"{found.population:,}"},
-        "unknown_text": gettext("%(unknown)s cannot be judged: data is missing")
-        % {"unknown": f"{found.unknown:,}"}
-        if found.unknown
-        else "",
-        "regions": [[region_name(code), f"{count:,}"] for code, count in found.top_regions(6)],
-    }
-
-
-def region_name(code: str | None) -> str:
-    return name_of(code, get_language() or "en") if code else gettext("region unknown")
 
 
 def editor_words() -> dict[str, Any]:
@@ -134,6 +107,10 @@ def _texts() -> dict[str, str]:
         "region_hint": gettext("Type a name or a code"),
         "values_hint": gettext("Several values, separated by commas"),
         "count": gettext("How many users match?"),
+        "count_stage": gettext("Who is eligible?"),
+        "sample_user": gettext("User"),
+        "sample_region": gettext("Region"),
+        "sample_weekly": gettext("Payments in 7 days"),
         "counting": gettext("Counting …"),
         "failed": gettext("The server did not answer. Try again."),
         "meaning": gettext("In words"),

@@ -85,6 +85,11 @@ class StageForm(ServiceForm):
             if name in self.fields:
                 share = getattr(self.instance, name)
                 self.initial[name] = round(share * 1_000_000)
+        if "weights" in self.fields:
+            self.fields["weights"].widget.options |= {
+                "preview": True,
+                "stage": self.instance.pk or "new",
+            }
         if "planned_at" in self.fields:
             self.fields["planned_at"].required = False
         if self.instance.pk and self.instance.status != Stage.Status.PENDING:

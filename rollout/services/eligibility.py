@@ -12,8 +12,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
 from cohorts import mappers as who
+from cohorts.models import Cohort
 from huidu import model
-from rollout.models import Gate, RegionPolicy, Stage
+from rollout.models import Flag, Gate, RegionPolicy, Stage
 
 EVERYBODY: Final[dict[str, Any]] = {}
 NOBODY: Final[dict[str, Any]] = {"!": {}}
@@ -27,10 +28,13 @@ _LEVELS: Final = ("0000", "00", "")
 
 def eligible(stage: Stage) -> dict[str, Any]:
     """The rule of who may be drawn in a stage."""
-    rules = [{"cohort": stage.audience.key}] if stage.audience is not None else []
-    gates = Gate.objects.filter(flag=stage.rollout.flag, enabled=True).select_related(
-        "region_policy"
-    )
+    return eligible_of(stage.rollout.flag, stage.audience)
+
+
+def eligible_of(flag: Flag, audience: Cohort | None) -> dict[str, Any]:
+    """The rule of who may be drawn in a stage of this flag with this audience."""
+    rules = [{"cohort": audience.key}] if audience is not None else []
+    gates = Gate.objects.filter(flag=flag, enabled=True).select_related("region_policy")
     callers_own = {
         each.name for each in who.attributes() if each.source is model.AttributeSource.CALLER
     }

@@ -16,10 +16,10 @@ from django.utils import timezone
 
 from cohorts import mappers as who_mappers
 from cohorts import selectors as who
+from cohorts.services.audience import Ladder
 from cohorts.services.preview import refuse_too_many
 from huidu import model, reasons
 from huidu.engine import Compiled, compile_snapshot
-from huidu.engine.predicate import predicate
 from huidu.engine.rules import Reader
 from huidu.errors import InputError
 from rollout.services.answering import compiled_snapshot, snapshot_in_force
@@ -179,13 +179,7 @@ def _tiers(compiled: Compiled, flag: model.Flag) -> Callable[[model.User], str]:
         {each.name: each for each in snapshot.attributes},
         {each.key: each for each in snapshot.cohorts},
     )
-    rules = [(tier.key, predicate(reader.read(tier.rule, tier.key))) for tier in flag.tiers]
-
-    def tier_of(user: model.User) -> str:
-        fitting = (key for key, fits in rules if fits(user.key, user.attributes))
-        return next(fitting, "")
-
-    return tier_of
+    return Ladder(reader, [(tier.key, tier.rule) for tier in flag.tiers]).rung
 
 
 CSV_HEAD: Final = ("table", "key", "why", "users", "refused_or_shown", "gained_or_share")

@@ -67,7 +67,7 @@
       const tools = make("div", { class: "hd-rule-tools" }, this.toggle);
       if (this.hasAttribute("preview")) {
         tools.prepend(make("button", { type: "button", class: "hd-button hd-rule-count", onclick: () => this.count() },
-          icon("groups"), this.texts.count));
+          icon("groups"), this.dataset.stage ? this.texts.count_stage : this.texts.count));
       }
       this.append(this.board, this.complaint, this.meaning, this.reach, tools);
       this.area.addEventListener("input", () => this.ask());
@@ -402,7 +402,10 @@
         return;
       }
       try {
-        const answers = await Promise.all(rules.map((rule) => this.post({ rule, count, cohort: this.dataset.cohort })));
+        const { cohort, flag, stage } = this.dataset;
+        const questions = rules.map((rule) => ({ rule, count: count && !stage, cohort, flag }));
+        if (count && stage) questions.push({ rule: {}, count, stage: this.stage() });
+        const answers = await Promise.all(questions.map((each) => this.post(each)));
         if (this.latest !== mine) return; // a newer question is on its way
         const wrong = answers.findIndex((each) => !each.ok);
         if (!count) this.reach.textContent = "";
@@ -422,6 +425,15 @@
       }
     }
 
+    /* The stage as it stands in the form. */
+    stage() {
+      const typed = (name) => {
+        const field = this.closest("form").elements[name];
+        return field && field.value ? field.value : "";
+      };
+      return { stage: this.dataset.stage, rollout: typed("rollout"), audience: typed("audience"), share: typed("share_ppm") };
+    }
+
     async post(question) {
       const token = document.querySelector("input[name=csrfmiddlewaretoken]");
       const answer = await fetch(this.dataset.check, {
@@ -433,22 +445,43 @@
     }
 
     tell(answers, count) {
+      const rules = answers.slice(0, this.weighted && this.lines ? this.lines.length : answers.length);
       const said = this.weighted
-        ? answers.map((each, index) => `${each.words} × ${this.lines && this.lines[index] ? this.lines[index].weight : ""}`).join("；")
+        ? rules.map((each, index) => `${each.words} × ${this.lines && this.lines[index] ? this.lines[index].weight : ""}`).join("；")
         : answers[0].words;
       this.meaning.replaceChildren();
       if (said) this.meaning.append(make("strong", {}, `${this.texts.meaning}: `), said);
-      if (!count || !answers[0] || !answers[0].reach) return;
-      const reach = answers[0].reach;
-      const most = Math.max(1, ...reach.regions.map(([, n]) => Number(n.replace(/,/g, ""))));
+      const counted = count && answers.find((each) => each.reach);
+      if (counted) this.picture(counted.reach);
+    }
+
+    /* How many, who they are by bars, and some of them to look at. */
+    picture(reach) {
       this.reach.replaceChildren(
         make("p", { class: "hd-reach-total", "data-matched": reach.matched }, reach.text),
-        ...[reach.change, reach.unknown_text].filter(Boolean).map((text) => make("p", { class: "hd-quiet" }, text)),
-        make("div", { class: "hd-reach-regions" }, ...reach.regions.map(([name, n]) => {
-          const bar = make("span", { class: "hd-bar" });
-          bar.style.setProperty("--share", `${(100 * Number(n.replace(/,/g, ""))) / most}%`);
-          return make("div", {}, make("span", {}, name), bar, make("span", { class: "hd-number" }, n));
-        })));
+        ...[...reach.notes, reach.as_of].filter(Boolean).map((text) => make("p", { class: "hd-quiet" }, text)),
+        make("div", { class: "hd-reach-groups" }, ...reach.groups.map((each) => this.bars(each))),
+        reach.sample.length ? this.sample(reach) : "");
+    }
+
+    bars(group) {
+      const most = Math.max(1, ...group.lines.map((line) => line.users));
+      return make("section", { class: "hd-reach-group" }, make("h4", {}, group.title), ...group.lines.map((line) => {
+        const bar = make("span", { class: "hd-bar" });
+        bar.style.setProperty("--share", `${(100 * line.users) / most}%`);
+        return make("div", {}, make("span", {}, line.name), bar,
+          make("span", { class: "hd-number" }, line.text), make("span", { class: "hd-number hd-quiet" }, line.share));
+      }));
+    }
+
+    sample(reach) {
+      const heads = [this.texts.sample_user, this.texts.sample_region, this.texts.sample_weekly];
+      return make("section", { class: "hd-reach-sample" }, make("h4", {}, reach.sample_title),
+        make("table", { class: "hd-table" },
+          make("thead", {}, make("tr", {}, ...heads.map((each) => make("th", { scope: "col" }, each)))),
+          make("tbody", {}, ...reach.sample.map((each) => make("tr", {},
+            make("td", {}, make("a", { href: each.url, target: "_blank", rel: "noopener" }, each.user)),
+            make("td", {}, each.region), make("td", { class: "hd-number" }, each.weekly))))));
     }
 
     complain(fault) {

@@ -1,0 +1,208 @@
+"""Whom a rule or a stage reaches, as the editor tells it: how many, who, and ten to look at."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from django.urls import reverse
+from django.utils import timezone
+from django.utils.formats import date_format
+from django.utils.translation import get_language, gettext
+
+from cohorts import models
+from cohorts.admin.fields import shown_percent
+from cohorts.regions import name_of
+from cohorts.services import preview
+from cohorts.services.audience import Rungs
+from cohorts.wording import label_of
+from huidu.model import PPM
+from rollout.admin import board
+from rollout.models import Flag, Rollout, Stage
+from rollout.services import eligibility
+
+MOST_REGIONS: Final = 8
+MOST_FLAGS: Final = 3
+"""Flags by whose tiers the users of a cohort are counted, where it is not edited for one flag."""
+
+
+def reach(asked: Mapping[str, Any], *, sample: bool) -> dict[str, Any]:
+    """Count what the editor asked for, exactly.
+
+    Args:
+        asked: ``rule``, and optionally ``cohort``, ``flag`` or ``stage``.
+        sample: whether ten of the users are named.
+    Raises:
+        RuleError, StateError: as `cohorts.services.preview`.
+    """
+    if isinstance(asked.get("stage"), dict):
+        return of_stage(asked["stage"], sample=sample)
+    rule, cohort, key = asked["rule"], asked.get("cohort"), asked.get("flag")
+    known = isinstance(cohort, str) and models.Cohort.objects.filter(key=cohort).exists()
+    flags = _flags(key if isinstance(key, str) else None)
+    found = preview.compare({"cohort": cohort} if known else rule, rule, _ladders(flags))
+    notes = [gettext("No conditions: everybody.")] if rule == {} else []
+    if known:
+        notes.append(
+            gettext("Against now: %(gain)s users gain, %(lose)s users lose")
+            % {"gain": f"{found.gain:,}", "lose": f"{found.lose:,}"}
+        )
+    text = gettext("%(matched)s of %(population)s known users match")
+    return _told(found, text, notes, flags, sample=sample)
+
+
+def of_stage(asked: Mapping[str, Any], *, sample: bool) -> dict[str, Any]:
+    """Who is eligible in a stage as it stands in the form: audience and gates, before the draw.
+
+    Args:
+        asked: as typed: ``rollout``, ``audience`` and ``stage`` are numbers, ``share`` percent.
+    """
+    saved = _row(Stage.objects.select_related("rollout__flag", "audience"), asked.get("stage"))
+    rollout = (
+        saved.rollout
+        if saved
+        else _row(Rollout.objects.select_related("flag"), asked.get("rollout"))
+    )
+    audience = _row(models.Cohort.objects, asked.get("audience"))
+    if rollout is None:
+        return {
+            "text": gettext("Choose the rollout first."),
+            "notes": [],
+            "groups": [],
+            "sample": [],
+        }
+    after = eligibility.eligible_of(rollout.flag, audience)
+    before = eligibility.eligible(saved) if saved else after
+    found = preview.compare(before, after, _ladders([rollout.flag]))
+    notes = []
+    if (share := _share(asked.get("share"))) is not None:
+        notes.append(
+            gettext("A share of %(share)s draws %(users)s of them.")
+            % {
+                "share": shown_percent(share),
+                "users": f"{found.after.matched * share // PPM:,}",
+            }
+        )
+    if saved:
+        notes.append(
+            gettext("Against now: %(gain)s users gain, %(lose)s users lose")
+            % {"gain": f"{found.gain:,}", "lose": f"{found.lose:,}"}
+        )
+    text = gettext("%(matched)s of %(population)s known users are eligible, gates included")
+    return _told(found, text, notes, [rollout.flag], sample=sample)
+
+
+def _told(
+    found: preview.Comparison, text: str, notes: list[str], flags: list[Flag], *, sample: bool
+) -> dict[str, Any]:
+    after, portrait = found.after, found.portrait
+    if after.unknown:
+        notes.append(
+            gettext("%(unknown)s cannot be judged: data is missing")
+            % {"unknown": f"{after.unknown:,}"}
+        )
+    groups = [_group(gettext("By region"), _regions(portrait), after.matched)]
+    for flag in flags:
+        if not flag.tiers.all():
+            continue
+        title = gettext("By tier of %(flag)s") % {"flag": label_of(flag)}
+        groups.append(_group(title, _tiers(flag, portrait), after.matched))
+    groups.append(_group(gettext("By payments in 7 days"), _weekly(portrait), after.matched))
+    at = date_format(timezone.localtime(found.as_of), "Y-m-d H:i:s")
+    return {
+        "matched": after.matched,
+        "unknown": after.unknown,
+        "population": after.population,
+        "text": text % {"matched": f"{after.matched:,}", "population": f"{after.population:,}"},
+        "as_of": gettext("Exact: every known user was judged, as of %(at)s.") % {"at": at},
+        "notes": notes,
+        "groups": groups if after.matched else [],
+        "sample_title": gettext("%(count)s of them to look at") % {"count": len(portrait.sample)},
+        "sample": [_one(user, flags) for user in portrait.sample] if sample else [],
+    }
+
+
+def _group(title: str, lines: list[tuple[str, int]], total: int) -> dict[str, Any]:
+    return {
+        "title": title,
+        "lines": [
+            {
+                "name": name,
+                "users": users,
+                "text": f"{users:,}",
+                "share": shown_percent(round(users * 1_000 / total) * 1_000) if total else "",
+            }
+            for name, users in lines
+        ],
+    }
+
+
+def _regions(portrait: preview.Portrait) -> list[tuple[str, int]]:
+    top = portrait.regions.most_common(MOST_REGIONS)
+    lines = [(region_name(code), users) for code, users in top]
+    others = len(portrait.regions) - len(top)
+    if others:
+        rest = portrait.regions.total() - sum(users for _, users in top)
+        lines.append((gettext("%(count)s other regions") % {"count": others}, rest))
+    return lines
+
+
+def _tiers(flag: Flag, portrait: preview.Portrait) -> list[tuple[str, int]]:
+    counted = portrait.tiers[flag.key]
+    lines = [(label_of(tier), counted[tier.key]) for tier in flag.tiers.all()]
+    return [*lines, (gettext("no tier"), counted[""])]
+
+
+def _weekly(portrait: preview.Portrait) -> list[tuple[str, int]]:
+    lines = []
+    for index, (low, following) in enumerate(
+        zip(preview.BANDS, (*preview.BANDS[1:], None), strict=True)
+    ):
+        if following is None:
+            name = f"≥ {low}"
+        else:
+            name = str(low) if following == low + 1 else f"{low}–{following - 1}"
+        lines.append((name, portrait.weekly[index]))
+    return lines
+
+
+def _one(user: Any, flags: list[Flag]) -> dict[str, str]:
+    asked = {"user": user.key} | ({"flag": flags[0].key} if flags else {})
+    return {
+        "user": user.key,
+        "region": region_name(user.attributes.get("region")),
+        "weekly": f"{user.attributes['weekly_payments']:,}",
+        "url": f"{reverse('admin:diagnose')}?{urlencode(asked)}",
+    }
+
+
+def region_name(code: str | None) -> str:
+    return name_of(code, get_language() or "en") if code else gettext("region unknown")
+
+
+def _flags(key: str | None) -> list[Flag]:
+    """The flag that is edited, or else the first ones that have tiers."""
+    flags = Flag.objects.filter(environment=board.environment(), archived_at=None)
+    flags = flags.filter(tiers__isnull=False).distinct().prefetch_related("tiers").order_by("key")
+    chosen = list(flags.filter(key=key)) if key else []
+    return chosen or list(flags[:MOST_FLAGS])
+
+
+def _ladders(flags: list[Flag]) -> dict[str, Rungs]:
+    return {flag.key: [(tier.key, tier.rule) for tier in flag.tiers.all()] for flag in flags}
+
+
+def _row(rows: Any, typed: Any) -> Any:
+    """The row with the number that was typed; None where there is none."""
+    number = str(typed or "")
+    return rows.filter(pk=int(number)).first() if number.isdecimal() and len(number) < 10 else None
+
+
+def _share(typed: Any) -> int | None:
+    """Parts per million of a typed percentage; None where the form will refuse it."""
+    try:
+        share = round(float(str(typed)) * 10_000)
+    except (ValueError, OverflowError):
+        return None
+    return share if 0 <= share <= PPM else None
