@@ -103,6 +103,10 @@ def _told(
             % {"unknown": f"{after.unknown:,}"}
         )
     groups = [_group(gettext("By region"), _regions(portrait), after.matched)]
+    if (others := len(portrait.regions) - MOST_REGIONS) > 0:
+        rest = after.matched - sum(line["users"] for line in groups[0]["lines"])
+        name = gettext("%(count)s other regions") % {"count": others}
+        groups[0]["lines"].append({**_line(name, rest, after.matched), "rest": True})
     for flag in flags:
         if not flag.tiers.all():
             continue
@@ -124,28 +128,17 @@ def _told(
 
 
 def _group(title: str, lines: list[tuple[str, int]], total: int) -> dict[str, Any]:
-    return {
-        "title": title,
-        "lines": [
-            {
-                "name": name,
-                "users": users,
-                "text": f"{users:,}",
-                "share": shown_percent(round(users * 1_000 / total) * 1_000) if total else "",
-            }
-            for name, users in lines
-        ],
-    }
+    return {"title": title, "lines": [_line(name, users, total) for name, users in lines]}
+
+
+def _line(name: str, users: int, total: int) -> dict[str, Any]:
+    share = shown_percent(round(users * 1_000 / total) * 1_000) if total else ""
+    return {"name": name, "users": users, "text": f"{users:,}", "share": share}
 
 
 def _regions(portrait: preview.Portrait) -> list[tuple[str, int]]:
     top = portrait.regions.most_common(MOST_REGIONS)
-    lines = [(region_name(code), users) for code, users in top]
-    others = len(portrait.regions) - len(top)
-    if others:
-        rest = portrait.regions.total() - sum(users for _, users in top)
-        lines.append((gettext("%(count)s other regions") % {"count": others}, rest))
-    return lines
+    return [(region_name(code), users) for code, users in top]
 
 
 def _tiers(flag: Flag, portrait: preview.Portrait) -> list[tuple[str, int]]:

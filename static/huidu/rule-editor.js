@@ -465,9 +465,9 @@
     }
 
     bars(group) {
-      const most = Math.max(1, ...group.lines.map((line) => line.users));
+      const most = Math.max(1, ...group.lines.filter((line) => !line.rest).map((line) => line.users));
       return make("section", { class: "hd-reach-group" }, make("h4", {}, group.title), ...group.lines.map((line) => {
-        const bar = make("span", { class: "hd-bar" });
+        const bar = make("span", { class: line.rest ? "" : "hd-bar" });
         bar.style.setProperty("--share", `${(100 * line.users) / most}%`);
         return make("div", {}, make("span", {}, line.name), bar,
           make("span", { class: "hd-number" }, line.text), make("span", { class: "hd-number hd-quiet" }, line.share));
