@@ -22,6 +22,7 @@ from rollout.models import Flag, Metric, Rollout, Stage
 from rollout.services import (
     cohort_edits,
     compliance,
+    demo_gates,
     demo_users,
     flags,
     funding,
@@ -104,7 +105,7 @@ def _weilidai(environment: str) -> Flag:
     if found is not None:
         return found
     region_policies.save_region_policy(
-        environment, by=OPERATOR, reason=WHY, **catalog.REGION_POLICY
+        environment, by=OPERATOR, reason=WHY, **demo_gates.REGION_POLICY
     )
     flag = flags.create(
         environment,
@@ -118,8 +119,8 @@ def _weilidai(environment: str) -> Flag:
         entry_mode=Flag.EntryMode.INVITE,
         lender="微众银行",
     )
-    _gates(flag, [*catalog.GATES, catalog.PLACES])
-    for order, partner in enumerate(catalog.PARTNERS, start=1):
+    _gates(flag, [*demo_gates.GATES, catalog.PLACES])
+    for order, partner in enumerate(demo_gates.PARTNERS, start=1):
         funding.save_partner(flag, {"order": order, **partner}, by=OPERATOR, reason=WHY)
     for order, tier in enumerate(catalog.TIERS):
         gates.save_tier(flag, {"order": order, **tier}, by=OPERATOR, reason=WHY)
@@ -144,7 +145,7 @@ def _fenfu(environment: str) -> None:
         entry_mode=Flag.EntryMode.APPLY,
         lender="财付通小贷",
     )
-    _gates(flag, catalog.FENFU_GATES)
+    _gates(flag, demo_gates.FENFU_GATES)
     rollout = rollouts.create(flag, by=OPERATOR, name=catalog.SAMPLE, reason=WHY)
     for order, stage in enumerate(catalog.STAGES):
         _stage(rollout, order, stage)
