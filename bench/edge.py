@@ -83,13 +83,17 @@ def cpu_seconds(process: int) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def load(folder: Path, url: str, seconds: int, *, users: int = 0) -> dict[str, Any]:
-    """Ask for some seconds; what wrk says."""
+def load(
+    folder: Path, url: str, seconds: int, *, users: int = 0, script: Path | None = None
+) -> dict[str, Any]:
+    """Ask for some seconds, users in turn or by a script of wrk's; what wrk says."""
     command = ["taskset", "-c", "1", "wrk", "-t1", f"-c{CONNECTIONS}", f"-d{seconds}s", "--latency"]
+    command += ["--timeout", "20s"]
     if users:
-        script = SCRIPT % {"users": users, "key": SERVER}
-        (folder / "ask.lua").write_text(script)
-        command += ["-s", str(folder / "ask.lua")]
+        script = folder / "ask.lua"
+        script.write_text(SCRIPT % {"users": users, "key": SERVER})
+    if script:
+        command += ["-s", str(script)]
     said = subprocess.run([*command, url], capture_output=True, text=True, check=True).stdout
     number = re.search(r"(\d+) requests in ([\d.]+)s", said)
     assert number, said
