@@ -16,6 +16,7 @@ from rest_framework.test import APIRequestFactory
 from cohorts.api.views import PaymentsView, ProfilesView, ProfileView
 from cohorts.models import PaymentEvent, Profile
 from huidu.wire.access import KeyKind
+from rollout.api.check_routes import PATHS
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("redis")]
 
@@ -228,11 +229,11 @@ def test_monstrous_values_are_a_fault_of_their_item_or_of_the_request(value: byt
 def test_the_description_of_the_api_is_valid_openapi():
     schema = SchemaGenerator(urlconf="cohorts.api.urls").get_schema(request=None, public=True)
     validate_schema(schema)
-    assert sorted(schema["paths"]) == [
+    assert schema["paths"].keys() - PATHS == {
         "/api/v1/payments",
         "/api/v1/profiles",
         "/api/v1/profiles/{user_id}",
-    ]
+    }
     assert {"200", "400", "401", "403", "413", "415"} <= set(
         schema["paths"]["/api/v1/payments"]["post"]["responses"]
     )
