@@ -119,7 +119,7 @@ def _weilidai(environment: str) -> Flag:
         entry_mode=Flag.EntryMode.INVITE,
         lender="微众银行",
     )
-    _gates(flag, [*demo_gates.GATES, catalog.PLACES])
+    _gates(flag, [*demo_gates.GATES, demo_gates.PLACES])
     for order, partner in enumerate(demo_gates.PARTNERS, start=1):
         funding.save_partner(flag, {"order": order, **partner}, by=OPERATOR, reason=WHY)
     for order, tier in enumerate(catalog.TIERS):
