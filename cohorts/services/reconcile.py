@@ -7,7 +7,6 @@ run: an acknowledged payment is never overwritten unseen.
 
 from __future__ import annotations
 
-import csv
 import datetime
 from collections.abc import Callable, Iterator, Sequence
 from decimal import Decimal
@@ -19,6 +18,7 @@ import msgspec
 from django.db import connection, transaction
 
 from cohorts import windows
+from cohorts.safe_csv import write_rows
 from cohorts.services.engines import DuckDB
 from cohorts.services.ingest import ingest_profiles
 from cohorts.services.items import id_fault
@@ -240,10 +240,10 @@ class Comparison:
         """The differing days as CSV."""
         rows = self._rows("SELECT user_id, day, was, count, was_amount, amount FROM drift", CHUNK)
         with path.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.writer(file)
-            writer.writerow(["user_id", "day", "held", "warehouse", "held_cny", "warehouse_cny"])
+            head = ["user_id", "day", "held", "warehouse", "held_cny", "warehouse_cny"]
+            write_rows(file, [head])
             for some in rows:
-                writer.writerows([_harmless(user), *rest] for user, *rest in some)
+                write_rows(file, some)
 
     def apply(
         self,
@@ -316,8 +316,3 @@ def _export(sql: str, path: Path) -> None:
 
 def _quoted(text: object) -> str:
     return "'" + str(text).replace("'", "''") + "'"
-
-
-def _harmless(cell: str) -> str:
-    """A cell that a spreadsheet shows instead of calculating it."""
-    return "'" + cell if cell[:1] in "=+-@\t\r" else cell

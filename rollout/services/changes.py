@@ -89,9 +89,8 @@ def request(
             )
             _log(row, "change.requested", by, reason, after={"change": dict(payload)})
     except IntegrityError as error:
-        raise StateError(
-            f"another {kind} of the same target is waiting: decide or withdraw it first"
-        ) from error
+        waits = f"another {kind} of the same target is waiting: decide or withdraw it first"
+        raise StateError(waits) from error
     return row
 
 
