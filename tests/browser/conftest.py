@@ -11,6 +11,7 @@ from django.contrib.auth.models import User
 from django.test import Client
 from pytest_django.live_server_helper import LiveServer
 from selenium import webdriver
+from selenium.common.exceptions import StaleElementReferenceException
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.remote.webelement import WebElement
@@ -63,16 +64,29 @@ class Page:
         return WebDriverWait(self.driver, WAIT_SECONDS).until(visible, selector)  # type: ignore[return-value, arg-type]
 
     def click(self, selector: str) -> None:
-        element = self.one(selector)
-        self.driver.execute_script("arguments[0].scrollIntoView({block: 'center'})", element)
-        element.click()
+        """Click; once more where the page put another element in its place meanwhile."""
+        for last in (False, True):
+            element = self.one(selector)
+            try:
+                self.driver.execute_script(
+                    "arguments[0].scrollIntoView({block: 'center'})", element
+                )
+                return element.click()
+            except StaleElementReferenceException:
+                if last:
+                    raise
 
     def until(self, selector: str, words: str) -> str:
         """Wait until the element says these words; returns all it says."""
-        WebDriverWait(self.driver, WAIT_SECONDS).until(
-            lambda driver: words in self.text(selector), f"{selector}: {words}"
-        )
-        return self.text(selector)
+        stale = [StaleElementReferenceException]  # read while the next page took its place
+        wait = WebDriverWait(self.driver, WAIT_SECONDS, ignored_exceptions=stale)
+        text = self.text
+
+        def said(_: object) -> str:
+            found = text(selector)
+            return found if words in found else ""
+
+        return wait.until(said, f"{selector}: {words}")
 
     def text(self, selector: str) -> str:
         found = self.driver.find_elements(By.CSS_SELECTOR, selector)
