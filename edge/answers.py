@@ -24,9 +24,7 @@ class Rendered:
         self.snapshot = snapshot
         self.given = given
         """The one count that all answers with this flag and result share."""
-        self.records = flag.record_on_check and (
-            answer.visible or answer.why == reasons.STAGE_NOT_DRAWN
-        )
+        self.records = flag.record_on_check and (answer.visible or answer.why in reasons.CONTROL)
         """Whether giving this answer is an exposure."""
         self.keeps = flag.receipts_ppm
         """The share of these answers, in ppm, whose receipt is kept."""

@@ -94,7 +94,7 @@ class Exposures:
                 answer.flag,
                 slot,
                 user,
-                "control" if answer.why == reasons.STAGE_NOT_DRAWN else "treated",
+                "control" if answer.why in reasons.CONTROL else "treated",
                 answer.stage,
                 admission.weight if admission is not None else 1,
                 at_ms,

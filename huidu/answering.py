@@ -12,6 +12,7 @@ from huidu.model import Answer, Flag
 _REMEMBERED: Final = {
     # Refusals that rest on what only the profile remembers: the weight and the admission.
     reasons.STAGE_NOT_DRAWN,
+    reasons.STAGE_HELD_BACK,
     reasons.STAGE_NOT_INTERNAL,
     reasons.REGION_CEILING,
     reasons.TIER_NOT_IN_STAGE,

@@ -155,6 +155,7 @@ class Stage(msgspec.Struct, frozen=True, kw_only=True):
     weights: list[Weight] = msgspec.field(default_factory=list)
     payload: dict[str, Any] = msgspec.field(default_factory=dict)
     starts_at: str | None = None  # planned, ISO time; only told, never acted on
+    not_drawn_why: str = "stage.not_drawn"  # ``stage.held_back`` where a release keeps a holdback
 
 
 class RolloutStatus(enum.StrEnum):

@@ -45,7 +45,11 @@ FUNDING_UNAVAILABLE: Final = "funding.unavailable"  # nobody can say now whether
 STAGE_NOT_STARTED: Final = "stage.not_started"
 STAGE_NOT_INTERNAL: Final = "stage.not_internal"
 STAGE_NOT_DRAWN: Final = "stage.not_drawn"
+STAGE_HELD_BACK: Final = "stage.held_back"  # not drawn by a release that keeps a holdback
 STAGE_ROLLED_BACK: Final = "stage.rolled_back"
 TIER_NOT_IN_STAGE: Final = "tier.not_in_stage"
 SYSTEM_ERROR: Final = "system.error"
 SYSTEM_NOT_READY: Final = "system.not_ready"  # a client without a snapshot
+
+CONTROL: Final = frozenset({STAGE_NOT_DRAWN, STAGE_HELD_BACK})
+"""Passed everything and was not drawn: these users are whom the shown ones are compared with."""

@@ -10,7 +10,7 @@ import msgspec
 from django.db.models import Prefetch, QuerySet
 
 from cohorts import mappers as who
-from huidu import model
+from huidu import model, reasons
 from huidu.errors import SnapshotError
 from rollout.models import Flag, FundingPartner, Gate, RegionPolicy, Rollout, Stage, Tier
 
@@ -136,6 +136,7 @@ def stage(row: Stage) -> model.Stage:
         weights=[model.Weight(rule=entry["rule"], weight=entry["weight"]) for entry in row.weights],
         payload=row.payload,
         starts_at=iso(starts_at) if starts_at else None,
+        not_drawn_why=reasons.STAGE_HELD_BACK if row.holdback else reasons.STAGE_NOT_DRAWN,
     )
 
 

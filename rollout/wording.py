@@ -140,6 +140,21 @@ TOLD: Final[dict[str, Told]] = {
         Text("后续批次只会增加用户。", "Later batches only add users."),
         Text("本阶段未抽中。", "Not drawn in this stage."),
     ),
+    "stage.held_back": Told(
+        Text(
+            "正在分批开放，本批次未包含您。",
+            "It opens in batches; you are not in this one.",
+        ),
+        Text(
+            "少数用户会晚一些开放，是随机抽取的，与个人资料无关。",
+            "A few users get it later. They are picked at random, whoever they are.",
+        ),
+        Text(
+            "全量开放后随机保留的对照用户；解除保留后即可使用。",
+            "Held back at random after the full release, as the group to compare with; shown once "
+            "the holdback is released.",
+        ),
+    ),
     "stage.rolled_back": Told(
         Text("该功能暂时下线维护。", "It is withdrawn for maintenance."),
         Text("已有合同与服务不受影响。", "Existing contracts are not affected."),

@@ -107,7 +107,8 @@ class FlagWriter(GateWriter):
     def _refuse_stage(self, current: StagePlan, fits: str) -> None:
         lines = []
         if fits != FALSE:
-            refusal = f"return {self._hidden(reasons.STAGE_NOT_DRAWN, reasons.SPLIT)}"
+            why = current.stage.not_drawn_why
+            refusal = f"return {self._hidden(why, reasons.SPLIT)}"
             lines.append(refusal if fits == TRUE else f"if {fits}: {refusal}")
         if fits != TRUE:
             misfits = current.audience.source(False, self.out)

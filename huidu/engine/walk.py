@@ -306,7 +306,7 @@ class Walk:
             outcome = audience
             why = reasons.DATA_MISSING if audience is Outcome.UNKNOWN else why
         elif not drawn:
-            outcome, why, reason = Outcome.FAIL, reasons.STAGE_NOT_DRAWN, reasons.SPLIT
+            outcome, why, reason = Outcome.FAIL, stage.not_drawn_why, reasons.SPLIT
         takes = outcome is Outcome.PASS
         if self.allowed or self.admission.admitted:
             outcome = Outcome.SKIPPED

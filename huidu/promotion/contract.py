@@ -170,6 +170,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     frozen: bool = False
     paused: bool = False
     left: bool = False
+    ramping: bool = False
     accepted: tuple[str, ...] = ()
 
 

@@ -294,5 +294,6 @@ def conditions(given: Conditions) -> list[Missing]:
         (not given.compliance_signed, "compliance_unsigned", "compliance items are not signed"),
         (not given.capacity_left, "capacity_exhausted", "no funding capacity is left"),
         (given.frozen, "freeze_window", "changes are frozen now"),
+        (given.ramping, "ramp_unfinished", "the stage has not reached its full share yet"),
     )
     return [Missing(code=code, text=text) for stands, code, text in table if stands]

@@ -247,7 +247,7 @@ def _recording(check: Check, exposures: Exposures) -> Check:
 
     def recording(user: str, attributes: Mapping[str, Any], *_: object) -> Answer:
         answer = check(user, attributes, None, None)
-        if answer.visible or answer.why == reasons.STAGE_NOT_DRAWN:
+        if answer.visible or answer.why in reasons.CONTROL:
             exposures.add(answer.flag, answer.stage, user)
         return answer
 

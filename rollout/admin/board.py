@@ -12,7 +12,7 @@ from django.db.models import Count, Prefetch
 from django.utils import timezone
 from django.utils.translation import gettext
 
-from cohorts.models import Admission, Profile
+from cohorts.models import Admission, Draw, Profile
 from cohorts.wording import Vocabulary, label_of, rule_in_words
 from huidu.model import PPM
 from rollout.mappers import rollout_to_tell
@@ -69,6 +69,15 @@ class StageView:
         return min(100, int(100 * (self.time_in_stage / self.stage.minimum_stay)))
 
     @property
+    def held_back_ppm(self) -> int:
+        return PPM - self.stage.full_share_ppm
+
+    @property
+    def shares(self) -> list[dict[str, Any]]:
+        """The shares of its ramp in order, with what each waits for; empty without a ramp."""
+        return shares_of(self.stage)
+
+    @property
     def chances(self) -> list[dict[str, Any]]:
         """Users by weight at the draw, whichever of the two shapes the receipt has."""
         strata = self.stage.strata
@@ -91,6 +100,11 @@ class FlagView:
     @property
     def current(self) -> StageView | None:
         return next((each for each in self.stages if each.is_running), None)
+
+    @property
+    def decides_only(self) -> bool:
+        """Whether decisions of the running stage are recorded and not carried out."""
+        return self.current is not None and bool(self.current.stage.decides_only)
 
     @property
     def time_scale(self) -> float:
@@ -185,6 +199,36 @@ def stage_view(
         reasons=[] if latest is None else wording.outcome_in_words(latest.outcome, labels),
         scale=scale,
     )
+
+
+def shares_of(stage: Stage) -> list[dict[str, Any]]:
+    """Each share of a ramp: whether it is past, now or to come, and what must hold before it."""
+    if not stage.ramp:
+        return []
+    steps = [{"share_ppm": first_share(stage), "after_minutes": 0, "users": 0}, *stage.ramp]
+    pending = stage.status == Stage.Status.PENDING
+    return [
+        {
+            "share_ppm": each["share_ppm"],
+            "state": "pending"
+            if pending or each["share_ppm"] > stage.share_ppm
+            else "running"
+            if each["share_ppm"] == stage.share_ppm
+            else "done",
+            "after": timedelta(minutes=each["after_minutes"]),
+            "users": each.get("users", 0),
+        }
+        for each in steps
+    ]
+
+
+def first_share(stage: Stage) -> int:
+    """The share a ramp began with: the stage's own until it starts, then its first draw's."""
+    if stage.status == Stage.Status.PENDING:
+        return int(stage.share_ppm)
+    drawn = Draw.objects.filter(slot=stage.rollout.slot, stage_key=stage.key).order_by("pk")
+    first = drawn.values_list("share_ppm", flat=True).first()
+    return int(stage.share_ppm if first is None else first)
 
 
 def weights_in_words(weights: Any, words: Vocabulary) -> list[str]:

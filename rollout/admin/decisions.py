@@ -13,12 +13,12 @@ from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
 from cohorts.admin.base import ReadOnlyAdmin, badge, folded_json
-from cohorts.wording import label_of
+from cohorts.wording import label_of, shown_percent
 from huidu.errors import EvidenceError
 from rollout.admin import board, charts
 from rollout.models import Decision
 from rollout.services import replay
-from rollout.services.wording import number, outcome_in_words
+from rollout.services.wording import number, outcome_in_words, ramp_in_words
 
 VERDICT_KIND = {"hold": "warn", "promote": "good", "roll_back": "bad"}
 MOST_LOOKS = 400
@@ -46,7 +46,14 @@ def recent(*, most: int, **where: Any) -> list[dict[str, Any]]:
 
 
 def verdict(row: Decision) -> SafeString:
-    return badge(row.get_decision_display(), VERDICT_KIND.get(row.decision, ""))
+    """The verdict; a step of a ramp is told as such, and what was only decided as that."""
+    told = row.get_decision_display()
+    kind = VERDICT_KIND.get(row.decision, "")
+    if row.decision == Decision.Verdict.HOLD and row.acted:
+        return badge(gettext("share grew"), "good")
+    if row.dry_run and row.decision != Decision.Verdict.HOLD:
+        told = gettext("%(verdict)s (only decided)") % {"verdict": told}
+    return badge(told, kind)
 
 
 @admin.register(Decision)
@@ -64,7 +71,7 @@ class DecisionAdmin(ReadOnlyAdmin):
         "acted",
         "by",
     )
-    list_filter = ("decision", "acted", "stage__rollout__flag")
+    list_filter = ("decision", "acted", "dry_run", "stage__rollout__flag")
     list_select_related = ("stage__rollout__flag",)
     search_fields = ("code", "metric", "stage__key", "stage__rollout__flag__key")
     date_hierarchy = "at"
@@ -117,6 +124,7 @@ def page_of(row: Decision) -> dict[str, Any]:
         "decision": row,
         "verdict_badge": verdict(row),
         "reasons": outcome_in_words(row.outcome, labels),
+        "ramp_told": ramp_told(row, labels),
         "readings": readings_of(row, labels),
         "chart": chart_of(row, labels),
         "charts": charts.of_stage(row.stage),
@@ -135,6 +143,24 @@ def page_of(row: Decision) -> dict[str, Any]:
         .order_by("-look")
         .first(),
     }
+
+
+def ramp_told(row: Decision, labels: dict[str, str]) -> str:
+    """What this look meant for the stage's ramp, in one sentence; "" without a step to take."""
+    ramp = row.ramp or {}
+    answer = ramp.get("answer") or {}
+    if answer.get("to_ppm") is None:
+        return ""
+    given = {
+        "before": shown_percent(ramp["given"]["share_ppm"]),
+        "after": shown_percent(answer["to_ppm"]),
+    }
+    if row.acted:
+        return gettext("The share grew from %(before)s to %(after)s.") % given
+    if answer.get("grows"):
+        return gettext("The share could grow from %(before)s to %(after)s.") % given
+    given["reasons"] = "; ".join(ramp_in_words(row.ramp, labels))
+    return gettext("The share stays at %(before)s; %(after)s waits for: %(reasons)s.") % given
 
 
 def plan_in_force(row: Decision) -> dict[str, Any]:

@@ -20,19 +20,24 @@ from cohorts.admin.fields import (
     PercentField,
     PrettyJson,
     WeightsField,
-    percent_of,
     shown_percent,
 )
 from cohorts.wording import Vocabulary, label_of
+from huidu.model import PPM
 from rollout.admin import board, charts, planning
-from rollout.admin.acts import Act, ActsMixin, ReasonForm
+from rollout.admin.acts import ActsMixin
 from rollout.admin.base import ServiceAdmin, ServiceForm
 from rollout.admin.guard_offers import ADD_GUARDS
 from rollout.admin.guards import guards_of
 from rollout.admin.requests import RequestsMixin
+from rollout.admin.stage_acts import RAMP, WIDEN
 from rollout.models import Rollout, Stage
-from rollout.services import changes, stages
+from rollout.services import stages
 from rollout.services.audit import Actor
+from rollout.services.wording import ramp_in_words
+
+FULL_WITH_HOLDBACK = 950_000
+"""What the form proposes for a full release: 5 % stay as the group to compare with."""
 
 STATUS_KIND = {
     Stage.Status.PENDING: "plain",
@@ -76,7 +81,7 @@ class StageForm(ServiceForm):
         model = Stage
         fields = (
             "rollout",
-            *sorted(stages.EDITABLE),
+            *sorted(stages.EDITABLE - {"ramp"}),
         )
 
     def __init__(self, *args: Any, **options: Any) -> None:
@@ -109,52 +114,12 @@ class StageForm(ServiceForm):
         return cleaned
 
 
-class WidenForm(ReasonForm):
-    share_ppm = PercentField(label=_("new share"))
-    field_order = ("share_ppm", "reason")
-
-
-def _widen(stage: Stage, by: Actor, values: dict[str, Any]) -> Any:
-    return changes.do_or_request(
-        "stage.widen",
-        stage.pk,
-        {"share_ppm": values["share_ppm"]},
-        environment=stage.rollout.flag.environment,
-        by=by,
-        reason=values["reason"],
-    )
-
-
-WIDEN = Act(
-    name="widen",
-    title=_("Widen the share"),
-    icon="expand",
-    kind="warn",
-    form=WidenForm,
-    does=lambda stage: gettext(
-        "Draws the stage again with a larger share. Users drawn before stay; a new period of "
-        "evidence begins."
-    ),
-    touched=lambda stage: (
-        gettext("Now %(share)s, %(users)s users drawn.")
-        % {"share": shown_percent(stage.share_ppm), "users": f"{stage.drawn or 0:,}"}
-    ),
-    run=_widen,
-    fits=lambda stage: (
-        stage.status == Stage.Status.RUNNING
-        and stage.rollout.status == Rollout.Status.RUNNING
-        and stage.share_ppm < 1_000_000
-    ),
-    initial=lambda stage: {"share_ppm": percent_of(stage.share_ppm)},
-)
-
-
 @admin.register(Stage)
 class StageAdmin(RequestsMixin, ActsMixin, ServiceAdmin):
     """One step of a rollout."""
 
     form = StageForm
-    acts = (ADD_GUARDS, WIDEN)
+    acts = (ADD_GUARDS, RAMP, WIDEN)
     change_kind = "stage.save"
     create_by_request = True
     change_form_outer_before_template = "huidu/stage_header.html"
@@ -180,6 +145,7 @@ class StageAdmin(RequestsMixin, ActsMixin, ServiceAdmin):
                     ("order", "key"),
                     ("label_zh", "label_en"),
                     ("audience", "share_ppm"),
+                    "holdback",
                     "weights",
                     "audience_why",
                 )
@@ -203,6 +169,7 @@ class StageAdmin(RequestsMixin, ActsMixin, ServiceAdmin):
                     ("alpha_rollback", "alpha_promote"),
                     ("look_minutes", "promotion_minutes"),
                     "waiver",
+                    "dry_run",
                     "accepted",
                     "payload",
                 ),
@@ -298,6 +265,10 @@ class StageAdmin(RequestsMixin, ActsMixin, ServiceAdmin):
         if (rollout := str(initial.get("rollout", ""))).isdigit():
             last = Stage.objects.filter(rollout=int(rollout)).order_by("-order").first()
             initial.setdefault("order", last.order + 1 if last else 1)
+            if last is not None and last.audience_id is None and last.full_share_ppm < PPM:
+                # After a draw comes the full release, by default with a holdback.
+                initial.setdefault("share_ppm", FULL_WITH_HOLDBACK)
+                initial.setdefault("holdback", True)
         return cast(dict[str, Any], initial)
 
     def change_view(
@@ -322,6 +293,7 @@ class StageAdmin(RequestsMixin, ActsMixin, ServiceAdmin):
                     "guards": guards_of(row, labels),
                     "planning": planning.planning(row, request.GET.dict()),
                     "charts": charts.of_stage(row),
+                    "ramp_waits": ramp_in_words(latest.ramp, labels) if latest else [],
                     "may_guard": row.status == Stage.Status.PENDING
                     and request.user.has_perm("rollout.add_guard"),
                 }

@@ -68,11 +68,11 @@ def name_of_row(row: Any) -> str:
 
 def touched(change: ChangeRequest) -> str:
     """How many users see the flag now that the change is about, in words."""
-    from rollout.admin import flags, rollouts
+    from rollout.admin import flags, rollout_acts
 
     row = row_of(change)
     if change.kind == "rollout.promote" and isinstance(row, Rollout):
-        return rollouts.touched_by_promotion(row)
+        return rollout_acts.touched_by_promotion(row)
     flag = flag_of(row)
     return flags.touched(flag) if flag is not None else ""
 

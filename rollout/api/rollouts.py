@@ -122,6 +122,24 @@ class RolloutViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
         payload = {"stage": row.current_id} if row.current_id else {}
         return self.change("rollout.promote", row.pk, payload) or self.shown(self.get_object())
 
+    @extend_schema(request=shapes.DryRunSerializer, responses=shapes.RolloutSerializer)
+    @action(detail=True, methods=["post"], url_path="dry-run")
+    def dry_run(self, request: Request, pk: str) -> Response:
+        """Decide without acting, or act again; 202 where two people are needed."""
+        asked = shapes.DryRunSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        row = self.get_object()
+        payload = {"dry_run": asked.validated_data["dry_run"]}
+        return self.change("rollout.dry_run", row.pk, payload) or self.shown(self.get_object())
+
+    @with_reason
+    @action(detail=True, methods=["post"], url_path="release-holdback")
+    def release_holdback(self, request: Request, pk: str) -> Response:
+        """Show it to those the full release held back; 202 where two people are needed."""
+        row = self.get_object()
+        answer = self.change("rollout.release_holdback", row.pk, {})
+        return answer or self.shown(self.get_object())
+
 
 class StageViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
     queryset = Stage.objects.select_related("rollout__flag", "audience")

@@ -317,6 +317,10 @@ class WidenSerializer(ReasonSerializer):
     share_ppm = serializers.IntegerField(min_value=0, max_value=1_000_000)
 
 
+class DryRunSerializer(ReasonSerializer):
+    dry_run = serializers.BooleanField(help_text="True: decide and record, and move nothing.")
+
+
 class KilledSerializer(serializers.Serializer[Any]):
     flag = serializers.CharField()
     killed = serializers.BooleanField()

@@ -34,6 +34,15 @@ class Decision(models.Model):
     state_after = models.JSONField(_("state after"), default=fields.empty_object)
     evidence = models.JSONField(_("evidence"), default=fields.empty_object)
     outcome = models.JSONField(_("outcome"), default=fields.empty_object)
+    ramp = models.JSONField(
+        _("ramp"),
+        null=True,
+        blank=True,
+        help_text=_("Where the stage stood in its ramp, and whether its share was to grow."),
+    )
+    dry_run = models.BooleanField(
+        _("without acting"), default=False, help_text=_("Decided to be recorded, not to act.")
+    )
     code_version = models.CharField(_("code version"), max_length=63)
     acted = models.BooleanField(
         _("acted upon"), default=False, help_text=_("This look moved the rollout.")

@@ -135,6 +135,22 @@ class Stage(models.Model):
         validators=[fields.valid_code],
     )
     share_ppm = fields.ppm_field(_("share"))
+    ramp = models.JSONField(
+        _("ramp"),
+        default=fields.empty_list,
+        blank=True,
+        help_text=_(
+            "Larger shares to come inside this stage, as "
+            '[{"share_ppm": 10000, "after_minutes": 1440, "users": 200}].'
+        ),
+    )
+    holdback = models.BooleanField(
+        _("keeps a holdback"),
+        default=False,
+        help_text=_(
+            "The last stage: whoever is not drawn is held back, so that evidence does not end."
+        ),
+    )
     weights = models.JSONField(
         _("weights"),
         default=fields.empty_list,
@@ -163,6 +179,14 @@ class Stage(models.Model):
         blank=True,
         default="",
         help_text=_("A stage without guards is promoted only with a reason here."),
+    )
+    waiver_by = models.CharField(
+        _("waiver signed by"), max_length=150, blank=True, default="", editable=False
+    )
+    dry_run = models.BooleanField(
+        _("decides without acting"),
+        default=False,
+        help_text=_("Looks are decided and recorded, and move nothing."),
     )
     accepted: ArrayField[list[str], list[str]] = ArrayField(
         models.CharField(max_length=63),
@@ -245,3 +269,13 @@ class Stage(models.Model):
 
     def __str__(self) -> str:
         return f"{self.rollout}/{self.key}"
+
+    @property
+    def full_share_ppm(self) -> int:
+        """The share this stage ends with: that of its ramp's last step, else its own."""
+        return max([self.share_ppm, *(int(each["share_ppm"]) for each in self.ramp)])
+
+    @property
+    def decides_only(self) -> bool:
+        """Whether its decisions are recorded and not carried out."""
+        return bool(self.dry_run or self.rollout.dry_run)

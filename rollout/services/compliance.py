@@ -8,6 +8,7 @@ from typing import Any, Final
 from django.utils import timezone
 
 from huidu.errors import StateError
+from rollout import selectors
 from rollout.models import ComplianceItem, Flag
 from rollout.services import audit
 from rollout.services.audit import Actor
@@ -68,3 +69,17 @@ def sign(item: ComplianceItem, *, by: Actor, reason: str) -> ComplianceItem:
             raise StateError(f"compliance item {row} was signed by {row.signed_by} before")
         row.signed_by, row.signed_at = by.person, timezone.now()
     return row
+
+
+def require_signed(flag: Flag) -> None:
+    """Refuse a step forward while items are unsigned or out of date.
+
+    Raises:
+        StateError: names them.
+    """
+    missing = selectors.unsigned_items(flag, timezone.localdate())
+    if missing:
+        raise StateError(
+            f"flag {flag.key}: compliance items {', '.join(missing)} are unsigned or out of date",
+            code="compliance.unsigned",
+        )

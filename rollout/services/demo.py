@@ -23,6 +23,7 @@ from rollout.services import (
     cohort_edits,
     compliance,
     demo_gates,
+    demo_stages,
     demo_users,
     flags,
     funding,
@@ -98,7 +99,7 @@ def _weilidai(environment: str) -> Flag:
     for cohort in catalog.COHORTS:
         if not Cohort.objects.filter(key=cohort["key"]).exists():
             cohort_edits.save_cohort(cohort, by=OPERATOR, reason=WHY)
-    for metric in catalog.METRICS:
+    for metric in demo_stages.METRICS:
         if not Metric.objects.filter(environment=environment, key=metric["key"]).exists():
             metrics.save_metric(environment, metric, by=OPERATOR, reason=WHY)
     found = Flag.objects.filter(environment=environment, key="weilidai").first()
@@ -147,8 +148,9 @@ def _fenfu(environment: str) -> None:
     )
     _gates(flag, demo_gates.FENFU_GATES)
     rollout = rollouts.create(flag, by=OPERATOR, name=catalog.SAMPLE, reason=WHY)
-    for order, stage in enumerate(catalog.STAGES):
-        _stage(rollout, order, stage)
+    for order, stage in enumerate(demo_stages.STAGES):
+        ramp = demo_stages.RAMP if stage["key"] == demo_stages.RAMPED else {}
+        _stage(rollout, order, {**stage, **ramp})
 
 
 def _gates(flag: Flag, entries: list[dict[str, Any]]) -> None:
@@ -168,10 +170,10 @@ def _rollout(flag: Flag) -> Rollout | None:
         return None
     with transaction.atomic():
         rollout = rollouts.create(flag, by=OPERATOR, name=catalog.SAMPLE, reason=WHY)
-        for order, values in enumerate(catalog.STAGES):
+        for order, values in enumerate(demo_stages.STAGES):
             stage = _stage(rollout, order, values)
-            if values["key"] == "five-percent":
-                for key, guard in catalog.GUARDS:
+            if values["key"] in ("five-percent", "full"):
+                for key, guard in demo_stages.GUARDS:
                     metric = payloads.metric(stage, key)
                     stages.save_guard(stage, metric, guard, by=OPERATOR, reason=WHY)
     return rollout

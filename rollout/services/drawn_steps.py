@@ -9,9 +9,9 @@ from django.db import transaction
 from cohorts.models import DrawJob
 from cohorts.services import draw_jobs
 from huidu.errors import HuiduError, StateError
-from rollout.models import Rollout, Stage
-from rollout.services import audit, rollouts
-from rollout.services.audit import Actor
+from rollout.models import Decision, Rollout, Stage
+from rollout.services import audit, rollouts, widening
+from rollout.services.audit import ENGINE, Actor
 
 logger = logging.getLogger(__name__)
 
@@ -69,4 +69,16 @@ def _take(job: DrawJob) -> None:
             rollout, by=by, reason=reason, stage=rollout.current, approved_by=approved_by
         )
     else:
-        rollouts.widen(stage, then["share_ppm"], by=by, reason=reason, approved_by=approved_by)
+        if by == ENGINE:
+            _require_last_look(stage, then["share_ppm"])
+        widening.widen(stage, then["share_ppm"], by=by, reason=reason, approved_by=approved_by)
+
+
+def _require_last_look(stage: Stage, share_ppm: int) -> None:
+    """A ramp's step is taken only if the look after the draw would still take it."""
+    last = Decision.objects.filter(stage=stage).order_by("-look").first()
+    answer = (last.ramp or {}).get("answer", {}) if last is not None else {}
+    if not answer.get("grows") or answer.get("to_ppm") != share_ppm:
+        raise StateError(
+            f"the last look at stage {stage} no longer lets its share grow to {share_ppm:,} ppm"
+        )

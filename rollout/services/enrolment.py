@@ -178,14 +178,18 @@ def _arm_of(answer: Answer) -> Arm | None:
     """Passed everything: shown by the draw, or not drawn. Anything else is no coin's doing."""
     if answer.visible and answer.why == reasons.SHOWN:
         return Arm.TREATED
-    return Arm.CONTROL if answer.why == reasons.STAGE_NOT_DRAWN else None
+    return Arm.CONTROL if answer.why in reasons.CONTROL else None
 
 
 def _running_stage(flag: Flag) -> Stage | None:
     rollout = flag.rollout
-    if rollout is None or rollout.status not in (RolloutStatus.RUNNING, RolloutStatus.PAUSED):
+    if rollout is None or rollout.current < 0:
         return None
-    return rollout.stages[rollout.current] if rollout.current >= 0 else None
+    stage = rollout.stages[rollout.current]
+    if rollout.status is RolloutStatus.COMPLETED:
+        # After the release the holdback is still compared with everybody else.
+        return stage if stage.not_drawn_why == reasons.STAGE_HELD_BACK else None
+    return stage if rollout.status in (RolloutStatus.RUNNING, RolloutStatus.PAUSED) else None
 
 
 def _with_prerequisites(flags: Mapping[str, Flag], key: str) -> list[Flag]:

@@ -147,9 +147,15 @@ def _arms(environment: str, sequence: int, flag: str) -> Arms | None:
 
 
 def shares_of(slot: int, stage_key: str) -> list[tuple[int, datetime]]:
-    """The thresholds a stage has had, one per epoch, and from when each counted."""
+    """The thresholds a stage has had, one per epoch, and from when each counted.
+
+    A draw that left the threshold as it was began no epoch.
+    """
     drawn = Draw.objects.filter(slot=slot, stage_key=stage_key).order_by("pk")
-    shares = [(int(threshold), at) for threshold, at in drawn.values_list("threshold", "as_of")]
+    shares: list[tuple[int, datetime]] = []
+    for threshold, at in drawn.values_list("threshold", "as_of"):
+        if not shares or shares[-1][0] != int(threshold):
+            shares.append((int(threshold), at))
     stage = Stage.objects.filter(rollout__slot=slot, key=stage_key).first()
     if stage is not None and stage.threshold is not None:
         last = (int(stage.threshold), stage.drawn_at or stage.entered_at)

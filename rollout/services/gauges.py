@@ -15,7 +15,7 @@ from django.db import transaction
 
 from rollout.models import Metric, OutcomeEvent, Stage
 from rollout.services import exposures, outcomes, sources
-from rollout.services.looks import GAUGE_FRESH
+from rollout.services.gauge_readings import GAUGE_FRESH
 from rollout.services.outcomes import Happened
 from rollout.services.sources import Sample, SourceError
 

@@ -46,11 +46,10 @@ class Part(NamedTuple):
 
 
 def watched(now: datetime) -> Q:
-    """Stages that were left and whose users are still watched."""
-    return Q(
-        status=Stage.Status.DONE,
-        left_at__gt=now - WATCHED_FOR,
-        rollout__status__in=Rollout.IN_EFFECT,
+    """Stages that were left and whose users are still watched; a holdback as long as it lasts."""
+    held_back = Q(holdback=True, rollout__status=Rollout.Status.COMPLETED)
+    return Q(status=Stage.Status.DONE, rollout__status__in=Rollout.IN_EFFECT) & (
+        Q(left_at__gt=now - WATCHED_FOR) | held_back
     )
 
 

@@ -18,14 +18,13 @@ from django.utils import timezone
 
 from huidu import promotion
 from huidu.promotion import contract
+from huidu.promotion.ramp import Ramp, Step
 from rollout import selectors
-from rollout.models import Arm, Guard, Metric, MetricCell, OutcomeEvent, Rollout, RollupMark, Stage
-from rollout.services import late, sums
+from rollout.models import Arm, Guard, Metric, MetricCell, Rollout, RollupMark, Stage
+from rollout.services import capacity, late, sums
 from rollout.services.enrolment import PPB, plain_chance_ppb
 from rollout.services.exposures import shares_of
-
-GAUGE_FRESH: Final = timedelta(minutes=60)
-"""An older external reading is no reading."""
+from rollout.services.gauge_readings import gauge_reading
 
 WATCHED_MARGIN: Final = 0.10
 """What a watched guard without a margin of its own is compared with."""
@@ -162,14 +161,6 @@ def _as_of(mark: RollupMark | None, t_min: float, now: datetime) -> contract.AsO
     return contract.AsOf(up_to, up_to)
 
 
-def gauge_reading(environment: str, metric: Metric, now: datetime) -> float | None:
-    """The latest external reading, unless it is too old to speak for now."""
-    rows = OutcomeEvent.objects.filter(
-        environment=environment, metric=metric.key, at__gt=now - GAUGE_FRESH, at__lte=now
-    )
-    return rows.order_by("-at", "-pk").values_list("value", flat=True).first()
-
-
 def conditions_of(stage: Stage, now: datetime) -> contract.Conditions:
     """What must hold besides the evidence."""
     rollout = stage.rollout
@@ -177,11 +168,29 @@ def conditions_of(stage: Stage, now: datetime) -> contract.Conditions:
     return contract.Conditions(
         approved=not stage.needs_approval or bool(stage.approved_by),
         compliance_signed=not selectors.unsigned_items(rollout.flag, today),
+        capacity_left=capacity.capacity_left(stage, now),
         frozen=is_frozen(now),
         paused=rollout.status == Rollout.Status.PAUSED,
         left=stage.status == Stage.Status.DONE,
+        ramping=stage.full_share_ppm > stage.share_ppm,
         accepted=tuple(sorted(stage.accepted)),
     )
+
+
+def ramp_of(stage: Stage, cells: Sequence[MetricCell], now: datetime) -> Ramp | None:
+    """Where the stage stands in its ramp; None without one."""
+    if not stage.ramp or stage.status != Stage.Status.RUNNING:
+        return None
+    since = stage.drawn_at or stage.entered_at
+    assert since is not None
+    elapsed = (now - since).total_seconds() / 60.0 * stage.rollout.time_scale
+    users = sum(
+        row.users
+        for row in cells
+        if row.metric_id is None and row.arm == Arm.TREATED and row.epoch == stage.epoch
+    )
+    steps = msgspec.convert(stage.ramp, tuple[Step, ...])
+    return Ramp(share_ppm=stage.share_ppm, minutes=max(elapsed, 0.0), users=users, steps=steps)
 
 
 def is_frozen(now: datetime) -> bool:

@@ -9,6 +9,7 @@ import msgspec
 
 from huidu import promotion
 from huidu.errors import EvidenceError
+from huidu.promotion.ramp import Ramp
 from rollout.models import Decision
 from rollout.services import review
 
@@ -42,6 +43,9 @@ def replay(decision: Decision) -> list[Difference]:
     columns = {"decision": outcome.decision.value, "code": outcome.code}
     for name, replayed in columns.items():
         differences += _compare(name, getattr(decision, name), replayed)
+    if decision.ramp is not None:
+        ramp = msgspec.convert(decision.ramp["given"], Ramp)
+        differences += _compare("ramp", decision.ramp, review.ramp_told(ramp, outcome))
     return differences
 
 

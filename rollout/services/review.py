@@ -4,7 +4,8 @@
     2. plan, state, look and conditions from rows
     3. `promotion.review`, a pure function
     4. one `Decision` row, unique by stage and look
-    5. the act, in the transaction that marks the decision as acted upon
+    5. the act, in the transaction that marks the decision as acted upon; a hold may let the
+       stage's ramp take its next step
 
 The stage's row is locked during 1 to 4; a second reviewer passes it by. Killed after 4, the next
 tick goes on: a rollback is carried out, a promotion is decided anew, because what was proven before
@@ -26,8 +27,9 @@ from django.db.models import OuterRef, Q, QuerySet, Subquery
 from huidu import promotion
 from huidu.errors import EvidenceError, HuiduError
 from huidu.promotion import contract
+from huidu.promotion.ramp import Ramp, advance
 from rollout.models import Decision, Guard, MetricCell, Rollout, RollupMark, Stage
-from rollout.services import evidence, late, looks, messages, rollouts
+from rollout.services import evidence, late, looks, messages, rollouts, widening
 from rollout.services.audit import ENGINE
 from rollout.services.evidence import Reach
 
@@ -59,8 +61,8 @@ def review_stage(
     if decision is None:
         return None
     acted = False
-    if decision.decision != Verdict.HOLD and not decision.stage.rollout.dry_run:
-        acted = act(decision.pk)
+    if not decision.stage.decides_only:
+        acted = grow(decision) if decision.decision == Verdict.HOLD else act(decision.pk)
     return Reviewed(decision, acted)
 
 
@@ -129,6 +131,35 @@ def act(decision_id: int) -> bool:
         return False
 
 
+def grow(decision: Decision) -> bool:
+    """Take the ramp's next step, if this look allows it and nobody was faster."""
+    told = decision.ramp or {}
+    if decision.acted or not told.get("answer", {}).get("grows"):
+        return False
+    answer = told["answer"]
+    try:
+        with transaction.atomic():
+            row = Decision.objects.select_for_update().get(pk=decision.pk)
+            if row.acted:
+                return False
+            stage = widening.widen(
+                decision.stage,
+                answer["to_ppm"],
+                by=ENGINE,
+                reason=f"next share of the ramp: nothing speaks against it (decision {row.pk})",
+                seen_ppm=told["given"]["share_ppm"],
+            )
+            if stage.share_ppm < answer["to_ppm"]:
+                return False  # a worker draws it first; see `drawn_steps`
+            row.acted = decision.acted = True
+            row.save(update_fields=["acted"])
+            return True
+    except HuiduError as error:
+        # Somebody widened, paused or killed it meanwhile: the next look decides anew.
+        logger.warning("rollout.ramp_not_carried_out decision=%s %s", decision.pk, error)
+        return False
+
+
 def reason_of(decision: Decision) -> str:
     """What the audit log says: the decision's own sentence, and where to find its evidence."""
     return f"{decision.code}: {decision.text} (decision {decision.pk})"[:2_000]
@@ -148,7 +179,7 @@ def _last(stage: Stage) -> Decision | None:
 
 def _is_cut_short(last: Decision | None, stage: Stage) -> bool:
     """Whether harm was proven and the rollback not carried out: that waits for no other look."""
-    if last is None or last.decision != Verdict.ROLL_BACK or last.acted or stage.rollout.dry_run:
+    if last is None or last.decision != Verdict.ROLL_BACK or last.acted or stage.decides_only:
         return False
     # Proven in the running stage, which somebody promoted meanwhile: the left stage looks anew.
     return stage.status == Stage.Status.RUNNING or _is_of_left_stage(last)
@@ -200,6 +231,7 @@ def _write(
         after, outcome = promotion.review(plan, going_on, look, conditions)
     except EvidenceError as error:
         after, outcome = going_on, refused(error)
+    ramp = looks.ramp_of(stage, cells, now)
     decision = Decision.objects.create(
         stage=stage,
         look=k,
@@ -218,12 +250,20 @@ def _write(
             "conditions": msgspec.to_builtins(conditions),
         },
         outcome=msgspec.to_builtins(outcome),
+        ramp=None if ramp is None else ramp_told(ramp, outcome),
+        dry_run=stage.decides_only,
         code_version=promotion.CODE_VERSION,
     )
     _plans[stage.pk] = (decision.pk, plan)
     if _is_overdue(decision) and not (last is not None and _was_overdue(stage, k)):
         messages.tell_overdue(stage, decision, by=ENGINE)
     return decision
+
+
+def ramp_told(ramp: Ramp, outcome: contract.Outcome) -> dict[str, Any]:
+    """Where a stage stood in its ramp, and what follows from it and the look."""
+    answer = advance(ramp, outcome)
+    return {"given": msgspec.to_builtins(ramp), "answer": msgspec.to_builtins(answer)}
 
 
 def _is_overdue(decision: Decision) -> bool:

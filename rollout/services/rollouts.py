@@ -14,9 +14,8 @@ from django.db.models import Max
 from django.utils import timezone
 
 from huidu.errors import StateError
-from rollout import selectors
 from rollout.models import Flag, Rollout, Stage
-from rollout.services import audit, places, stage_draws
+from rollout.services import audit, compliance, places, stage_draws
 from rollout.services.audit import ENGINE, Actor
 from rollout.services.changing import (
     ApprovalNeededError,
@@ -142,7 +141,7 @@ def start(rollout: Rollout, *, by: Actor, reason: str) -> Rollout:
             raise ApprovalNeededError(
                 f"rollout {rollout} needs the approval of a second person before it starts"
             )
-    _require_compliance(flag)
+    compliance.require_signed(flag)
     first = rollout.stages.order_by("order").first()
     if first is None:
         raise StateError(f"rollout {rollout} has no stages yet: add one before starting")
@@ -183,7 +182,7 @@ def resume(
     """
     if rollout.flag.four_eyes:
         require_second_person(rollout.flag, by, approved_by, "resuming the rollout")
-    _require_compliance(rollout.flag)
+    compliance.require_signed(rollout.flag)
     with step(rollout, "resumed", by, reason, approved_by):
         move(rollout, [Status.PAUSED], Status.RUNNING)
     return rollout
@@ -217,7 +216,7 @@ def promote(
             + ", so this promotion does not apply"
         )
     _require_promotion_approval(rollout, running, by, approved_by)
-    _require_compliance(rollout.flag)
+    compliance.require_signed(rollout.flag)
     following = rollout.stages.filter(order__gt=running.order).order_by("order").first()
     if following is not None and stage_draws.awaited(
         rollout, following, "promote", by=by, reason=reason, approved_by=approved_by
@@ -310,49 +309,6 @@ def complete(
     return promote(rollout, by=by, reason=reason, stage=rollout.current, approved_by=approved_by)
 
 
-def widen(
-    stage: Stage, share_ppm: int, *, by: Actor, reason: str, approved_by: Actor | None = None
-) -> Stage:
-    """Draw a running stage again with a larger share; a new epoch of its evidence begins.
-
-    Raises:
-        StateError: not running, or not a larger share.
-        ApprovalNeededError: the flag asks for two people.
-    """
-    rollout = stage.rollout
-    if rollout.flag.four_eyes:
-        require_second_person(rollout.flag, by, approved_by, "widening")
-    _require_wider(stage, rollout, share_ppm)
-    if stage_draws.awaited(
-        rollout,
-        stage,
-        "widen",
-        by=by,
-        reason=reason,
-        approved_by=approved_by,
-        share_ppm=share_ppm,
-    ):
-        return stage
-    with step(rollout, "stage_widened", by, reason, approved_by):
-        row = Stage.objects.select_for_update().get(pk=stage.pk)
-        _require_wider(row, rollout, share_ppm)
-        row.share_ppm, row.epoch = share_ppm, row.epoch + 1
-        stage_draws.draw(rollout, row)
-        row.save()
-    stage.refresh_from_db()
-    return stage
-
-
-def _require_wider(stage: Stage, rollout: Rollout, share_ppm: int) -> None:
-    if stage.status != Stage.Status.RUNNING or rollout.status != Status.RUNNING:
-        raise StateError(f"stage {stage} is not running, so it cannot be widened")
-    if not stage.share_ppm < share_ppm <= 1_000_000:
-        raise StateError(
-            f"expected a share above {stage.share_ppm:,} ppm and at most 1,000,000, "
-            f"got {share_ppm:,}: a running stage never shrinks"
-        )
-
-
 def _enter(rollout: Rollout, stage: Stage) -> None:
     """Make `stage` the running one, with its threshold decided once and for all."""
     row = Stage.objects.select_for_update().get(pk=stage.pk)
@@ -361,15 +317,6 @@ def _enter(rollout: Rollout, stage: Stage) -> None:
     row.status, row.entered_at = Stage.Status.RUNNING, timezone.now()
     stage_draws.draw(rollout, row)
     row.save()
-
-
-def _require_compliance(flag: Flag) -> None:
-    missing = selectors.unsigned_items(flag, timezone.localdate())
-    if missing:
-        raise StateError(
-            f"flag {flag.key}: compliance items {', '.join(missing)} are unsigned or out of date",
-            code="compliance.unsigned",
-        )
 
 
 def _require_promotion_approval(

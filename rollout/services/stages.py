@@ -1,16 +1,21 @@
 """Stages and their guards: planned freely in a draft, fixed where users depend on them.
 
 Once a stage was entered, its audience, share, weights and salt are what its users were drawn by:
-they do not change (`rollouts.widen` draws a larger share, nothing draws a smaller one).
+they do not change (`widening.widen` draws a larger share, nothing draws a smaller one).
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from datetime import timedelta
 from typing import Any, Final
 
+import msgspec
+
 from huidu.errors import InputError, StateError
+from huidu.model import PPM
+from huidu.promotion.ramp import Step
 from rollout.models import Guard, Metric, Rollout, Stage
 from rollout.services import audit
 from rollout.services.audit import Actor
@@ -32,6 +37,8 @@ EDITABLE: Final = frozenset(
         "audience",
         "audience_why",
         "share_ppm",
+        "ramp",
+        "holdback",
         "weights",
         "payload",
         "minimum_stay",
@@ -40,6 +47,7 @@ EDITABLE: Final = frozenset(
         "needs_approval",
         "planned_at",
         "waiver",
+        "dry_run",
         "accepted",
         "alpha_rollback",
         "alpha_promote",
@@ -47,13 +55,21 @@ EDITABLE: Final = frozenset(
         "promotion_minutes",
     }
 )
-FIXED_ONCE_ENTERED: Final = frozenset({"order", "key", "audience", "share_ppm", "weights"})
+FIXED_ONCE_ENTERED: Final = frozenset(
+    {"order", "key", "audience", "share_ppm", "ramp", "holdback", "weights"}
+)
 """What the users of an entered stage were drawn by."""
 
 FIXED_WHILE_EVIDENCE_COUNTS: Final = frozenset(
     {"alpha_rollback", "alpha_promote", "look_minutes", "promotion_minutes", "maximum_stay"}
 )
 """Error budgets and clock of the tests: changed after a look, they would prove nothing."""
+
+MOST_STEPS: Final = 10
+"""Steps of a ramp."""
+
+HOLDBACK_FROM: Final = 500_000
+"""Fewer users than that are no release with a few held back, but a stage of a draw."""
 
 GUARD_EDITABLE: Final = frozenset(
     {"role", "margin_rel", "limit_abs", "maximum", "minimum", "for_looks"}
@@ -104,6 +120,10 @@ def save_stage(
             _refuse_changes_to_entered(fresh, changed, values)  # it may have started meanwhile
         for name, value in values.items():
             setattr(fresh, name, value)
+        if "waiver" in changed:
+            fresh.waiver_by = by.person if fresh.waiver.strip() else ""
+        if changed & {"share_ppm", "ramp", "holdback", "maximum_stay"}:
+            _check_share(fresh)
     return fresh
 
 
@@ -230,6 +250,48 @@ def _refuse_changes_to_entered(stage: Stage, changed: set[str], values: Mapping[
     stay = values.get("minimum_stay")
     if isinstance(stay, timedelta) and stay < stage.minimum_stay:
         raise StateError(f"stage {stage} has started: its minimum stay may grow, not shrink")
+
+
+def _check_share(stage: Stage) -> None:
+    """A ramp grows step by step within the stage's time; a holdback leaves somebody out."""
+    try:
+        steps = msgspec.convert(stage.ramp, list[Step])
+    except msgspec.ValidationError as error:
+        raise InputError(
+            f'expected [{{"share_ppm": 10000, "after_minutes": 1440}}], got {error}', path="ramp"
+        ) from error
+    if len(steps) > MOST_STEPS:
+        raise InputError(f"expected at most {MOST_STEPS} steps, got {len(steps)}", path="ramp")
+    share, minutes = stage.share_ppm, 0.0
+    if steps and share <= 0:
+        raise InputError("expected a first share above 0 before a ramp, got 0", path="share_ppm")
+    for index, step in enumerate(steps):
+        path = f"ramp[{index}]"
+        if not share < step.share_ppm <= PPM:
+            raise InputError(
+                f"expected a share above {share:,} ppm and at most {PPM:,}, got {step.share_ppm:,}",
+                path=f"{path}.share_ppm",
+            )
+        if not 1 <= step.after_minutes < math.inf:
+            raise InputError(
+                f"expected 1 minute or more, got {step.after_minutes}", path=f"{path}.after_minutes"
+            )
+        if step.users < 0:
+            raise InputError(f"expected 0 users or more, got {step.users}", path=f"{path}.users")
+        share, minutes = step.share_ppm, minutes + step.after_minutes
+    longest = stage.maximum_stay.total_seconds() / 60
+    if steps and minutes >= longest:
+        raise InputError(
+            f"expected a ramp shorter than the longest stay of {longest:,.0f} minutes, got "
+            f"{minutes:,.0f}",
+            path="ramp",
+        )
+    if stage.holdback and not HOLDBACK_FROM <= share < PPM:
+        raise InputError(
+            f"expected a share from {HOLDBACK_FROM:,} ppm to less than {PPM:,} with a holdback, "
+            f"got {share:,}",
+            path="holdback",
+        )
 
 
 def _check_weights(weights: Any) -> None:

@@ -17,7 +17,9 @@ from rollout.services.changing import grow_version
 
 Status = Rollout.Status
 
-FORWARD: Final = frozenset({"started", "resumed", "promoted", "completed", "stage_widened"})
+FORWARD: Final = frozenset(
+    {"started", "resumed", "promoted", "completed", "stage_widened", "holdback_released"}
+)
 """Steps that a kill forbids, also one that comes while they are on their way."""
 
 

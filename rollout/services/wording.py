@@ -57,6 +57,9 @@ HOLD: dict[str, Any] = {
     "compliance_unsigned": _("compliance items are not signed"),
     "capacity_exhausted": _("no funding capacity is left"),
     "freeze_window": _("changes are frozen now"),
+    "ramp_unfinished": _("the stage has not reached its full share yet"),
+    "ramp_time": _("%(left)s to go at this share"),
+    "ramp_users": _("%(users)s of at least %(needed)s users were shown it at this share"),
 }
 ENDS: dict[str, Any] = {
     "non_inferior": _("Every guard is proven to be no worse than allowed."),
@@ -90,6 +93,12 @@ def missing_in_words(item: Mapping[str, Any], labels: Mapping[str, str]) -> str:
     for name in ("chi_square", "e_value", "users", "needed", "z"):
         parts.setdefault(name, "?")
     return str(sentence) % parts
+
+
+def ramp_in_words(ramp: Mapping[str, Any] | None, labels: Mapping[str, str]) -> list[str]:
+    """What the next step of a ramp waited for at a look, as ``Decision.ramp`` stores it."""
+    answer = (ramp or {}).get("answer") or {}
+    return [missing_in_words(each, labels) for each in answer.get("missing") or []]
 
 
 def outcome_in_words(outcome: Mapping[str, Any], labels: Mapping[str, str]) -> list[str]:
@@ -206,6 +215,9 @@ ACTIONS: dict[str, Any] = {
     "rollout.draw_cancelled": _("cancelled a draw"),
     "list.members_moved": _("moved members of a list"),
     "list.version_cancelled": _("cancelled a list version"),
+    "rollout.holdback_released": _("released the holdback"),
+    "rollout.acting_stopped": _("let the rollout decide without acting"),
+    "rollout.acting_resumed": _("let the rollout act on its decisions again"),
     "rollout.rolled_back": _("rolled back"),
     "change.requested": _("asked for a change"),
     "change.approved": _("approved a change"),
@@ -238,6 +250,8 @@ KINDS: dict[str, Any] = {
     "flag.update": _("change a flag"),
     "rollout.promote": _("promote without waiting for evidence"),
     "rollout.resume": _("go on with a paused rollout"),
+    "rollout.release_holdback": _("release the holdback"),
+    "rollout.dry_run": _("let a rollout decide with or without acting"),
     "stage.save": _("change a stage"),
     "stage.widen": _("widen a running stage"),
     "stage.add_guards": _("add guards to a stage"),

@@ -12,7 +12,7 @@ from cohorts.services import admissions, draw_jobs
 from cohorts.services.verify import verify
 from huidu.errors import StateError
 from rollout.models import AuditEntry, Rollout, Stage
-from rollout.services import drawn_steps, flags, rollouts
+from rollout.services import drawn_steps, flags, rollouts, widening
 from tests.rollout.admin import world
 from tests.rollout.admin.test_writes import logged_in
 
@@ -31,7 +31,7 @@ def bank(redis: object, monkeypatch: pytest.MonkeyPatch) -> world.World:
 
 
 def widen(bank: world.World, share_ppm: int = 600_000) -> Stage:
-    return rollouts.widen(bank.stage, share_ppm, by=world.WANG, reason=WHY, approved_by=world.LI)
+    return widening.widen(bank.stage, share_ppm, by=world.WANG, reason=WHY, approved_by=world.LI)
 
 
 def job() -> DrawJob:

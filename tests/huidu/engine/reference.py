@@ -285,7 +285,7 @@ def check(snapshot: Snapshot, flag_key: str, user: User) -> Answer:
     if admitting is None:
         truth = rules.truth(opened[-1].audience)
         if truth is True:
-            return no("stage.not_drawn", "SPLIT")
+            return no(opened[-1].not_drawn_why, "SPLIT")
         return no("data.missing" if truth is None else opened[-1].audience_why)
     answer = yes(flag, admitting, rules, user.key, allowed, region_payloads)
     for gate in flag.gates:

@@ -8,7 +8,7 @@ from django.utils import timezone
 
 from cohorts.models import Draw
 from rollout.models import Arm, Exposure, MetricCell
-from rollout.services import evidence, rollouts
+from rollout.services import evidence, widening
 from rollout.services.audit import Actor
 from tests.rollout.evidence.conftest import NOON, World, at, exposure, outcome
 
@@ -46,7 +46,7 @@ def test_controls_of_a_smaller_share_are_enrolled_anew_and_their_old_arm_ends(wo
     before = dict(Exposure.objects.values_list("user_id", "arm"))
     treated = sum(arm == Arm.TREATED for arm in before.values())
 
-    rollouts.widen(world.stage, 1_000_000, by=ANN, reason="it went well")
+    widening.widen(world.stage, 1_000_000, by=ANN, reason="it went well")
     world.stage.refresh_from_db()
     later = timezone.now()
     result = world.send(*(exposure(each, later, f"y-{each}") for each in USERS), now=later)
@@ -65,7 +65,7 @@ def test_what_happens_after_widening_does_not_count_for_the_smaller_share(world:
     world.guard("failed")
     keep_receipt(world)
     world.send(*(exposure(each, at(1)) for each in USERS))
-    rollouts.widen(world.stage, 1_000_000, by=ANN, reason="it went well")
+    widening.widen(world.stage, 1_000_000, by=ANN, reason="it went well")
     world.stage.refresh_from_db()
     later = timezone.now()
     world.send(*(outcome(each, "failed", later) for each in USERS), now=later)

@@ -10,7 +10,8 @@ import pytest
 from django.utils import timezone
 
 from rollout.models import Metric, OutcomeEvent
-from rollout.services import gauges, looks, sources
+from rollout.services import gauges, sources
+from rollout.services.gauge_readings import gauge_reading
 from rollout.services.sources import SourceError, prometheus
 from tests.rollout.evidence.conftest import PLACE, World
 from tests.rollout.sources.prometheus_server import Prometheus, serve
@@ -124,7 +125,7 @@ def test_a_guard_is_read_and_a_gap_is_filled_from_memory(server: Prometheus, wor
     assert gauges.read_all(now=NOW) == 20
     assert gauges.read_all(now=NOW) == 0  # the same sample counts once
     assert OutcomeEvent.objects.filter(metric="pool").count() == 21
-    assert looks.gauge_reading(PLACE, guard.metric, NOW + timedelta(seconds=1)) == 0.4
+    assert gauge_reading(PLACE, guard.metric, NOW + timedelta(seconds=1)) == 0.4
 
 
 def test_a_source_that_fails_stands_at_the_metric_until_it_answers(
@@ -136,7 +137,7 @@ def test_a_source_that_fails_stands_at_the_metric_until_it_answers(
     assert gauges.read_all(now=NOW) == 0
     guard.metric.refresh_from_db()
     assert "metric pool: the expression answers 2 series" in guard.metric.fault
-    assert looks.gauge_reading(PLACE, guard.metric, NOW) is None
+    assert gauge_reading(PLACE, guard.metric, NOW) is None
     server.vector("q", "1", at=NOW.timestamp())
     assert gauges.read_all(now=NOW) == 1
     guard.metric.refresh_from_db()
