@@ -267,8 +267,8 @@ ACTS = (
         title=_("Act on decisions"),
         icon="bolt",
         does=lambda row: gettext(
-            "From the next look on, decisions are carried out again: promotions as well as "
-            "rollbacks."
+            "Decisions are carried out again: promotions from the next look on, and a rollback "
+            "that was decided meanwhile at once."
         ),
         touched=touched_now,
         run=lambda row, by, values: _dry_run(row, False, by, values),

@@ -106,9 +106,10 @@ def act(decision_id: int) -> bool:
                 .select_related("stage__rollout__flag")
                 .get(pk=decision_id)
             )
-            if decision.acted or decision.decision == Verdict.HOLD:
-                return False
             stage, reason = decision.stage, reason_of(decision)
+            # Read anew: somebody may have switched acting off since the look.
+            if decision.acted or decision.decision == Verdict.HOLD or stage.decides_only:
+                return False
             if decision.decision == Verdict.PROMOTE:
                 rollouts.promote(stage.rollout, by=ENGINE, reason=reason, stage=stage)
             else:
@@ -139,11 +140,12 @@ def grow(decision: Decision) -> bool:
     answer = told["answer"]
     try:
         with transaction.atomic():
-            row = Decision.objects.select_for_update().get(pk=decision.pk)
-            if row.acted:
+            rows = Decision.objects.select_for_update(of=("self",))
+            row = rows.select_related("stage__rollout__flag").get(pk=decision.pk)
+            if row.acted or row.stage.decides_only:
                 return False
             stage = widening.widen(
-                decision.stage,
+                row.stage,
                 answer["to_ppm"],
                 by=ENGINE,
                 reason=f"next share of the ramp: nothing speaks against it (decision {row.pk})",

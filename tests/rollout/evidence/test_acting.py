@@ -7,7 +7,7 @@ from django.utils import timezone
 
 from huidu.errors import StateError
 from rollout.models import Decision, Flag, FundingPartner, Gate, Rollout, Stage
-from rollout.services import capacity, changes, dry_run
+from rollout.services import capacity, changes, dry_run, review
 from rollout.services.changing import ApprovalNeededError
 from tests.rollout.conftest import ANN, BOB, PLACE
 from tests.rollout.evidence.conftest import World, at, live, outcome
@@ -28,6 +28,16 @@ def test_a_dry_run_records_harm_and_moves_nothing_until_it_acts_again(world: Wor
     decided(world, at(1, hours=2))
     world.rollout.refresh_from_db()
     assert world.rollout.status == Rollout.Status.ROLLED_BACK
+
+
+def test_a_decision_is_not_carried_out_once_acting_was_switched_off(world: World):
+    world.guard("failed", margin_rel=0.3)
+    live(world, range(1_600), at(1), seed=1, rates=HARMFUL)
+    dry_run.set_dry_run(world.rollout, True, by=ANN, reason="learning to trust it")
+    first = decided(world, at(1, minutes=10))
+    assert not review.act(first.pk)
+    world.rollout.refresh_from_db()
+    assert world.rollout.status == Rollout.Status.RUNNING
 
 
 def test_a_live_flag_takes_two_people_to_stop_or_resume_acting(world: World):
