@@ -87,7 +87,7 @@ def counterfactuals(server: Caller, users: int, rng: random.Random) -> dict[str,
 
     from huidu.engine import compile_snapshot
     from huidu.engine.counterfactual import changes
-    from huidu.model import FULL_THRESHOLD, PPM, User
+    from huidu.model import FULL_THRESHOLD, PPM, User, place_of, place_slot
     from huidu.wire import snapshot as wire
     from rollout.advice import CHANGEABLE
 
@@ -106,13 +106,16 @@ def counterfactuals(server: Caller, users: int, rng: random.Random) -> dict[str,
             rollout = msgspec.structs.replace(rollout, stages=stages)
         flags.append(msgspec.structs.replace(flag, rollout=rollout))
     compiled = compile_snapshot(msgspec.structs.replace(snapshot, flags=flags))
+    # A place at a funding partner is no change of the user's: each is given the one he would get.
+    slots = [flag.rollout.slot for flag in flags if flag.rollout is not None]
+    places = {place_slot(slot): place_of(0) for slot in slots}
     done = dict.fromkeys(("users", "refused", "advised", "sets", "flip", "minimal"), 0)
     for number in range(users):
         facts = user_facts(rng) | {
             "weekly_payments": (week := rng.randint(0, 12)),
             "monthly_payments": week + rng.randint(0, 20),
         }
-        user = User(f"generated-{number}", facts)
+        user = User(f"generated-{number}", facts, admissions=places)
         done["users"] += 1
         for flag in compiled.flags:
             if compiled.check(flag, user).visible:
