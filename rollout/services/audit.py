@@ -51,7 +51,8 @@ class Actor:
         return cls(name=f"{key.created_by} (key {key.name})", person=key.created_by)
 
 
-ENGINE: Final = Actor(name="engine", person="engine")
+ENGINE: Final = Actor(name="engine", person="huidu engine")
+"""Who acts where no person does. A user's name holds no space, so none can pass for it."""
 
 
 @dataclass(frozen=True)

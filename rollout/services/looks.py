@@ -161,14 +161,14 @@ def _as_of(mark: RollupMark | None, t_min: float, now: datetime) -> contract.AsO
     return contract.AsOf(up_to, up_to)
 
 
-def conditions_of(stage: Stage, now: datetime) -> contract.Conditions:
+def conditions_of(stage: Stage, guards: Sequence[Guard], now: datetime) -> contract.Conditions:
     """What must hold besides the evidence."""
     rollout = stage.rollout
     today = timezone.localdate(now)
     return contract.Conditions(
         approved=not stage.needs_approval or bool(stage.approved_by),
         compliance_signed=not selectors.unsigned_items(rollout.flag, today),
-        capacity_left=capacity.capacity_left(stage, now),
+        capacity_left=capacity.capacity_left(stage, guards, now),
         frozen=is_frozen(now),
         paused=rollout.status == Rollout.Status.PAUSED,
         left=stage.status == Stage.Status.DONE,

@@ -228,7 +228,7 @@ def _write(
     # What stopped short of an act (dry run, next stage not ready) is decided anew.
     going_on = msgspec.structs.replace(state, decided="")
     look = looks.look_of(stage, guards, cells, marks, k=k, now=now)
-    conditions = looks.conditions_of(stage, now)
+    conditions = looks.conditions_of(stage, guards, now)
     try:
         after, outcome = promotion.review(plan, going_on, look, conditions)
     except EvidenceError as error:

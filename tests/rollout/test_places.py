@@ -325,7 +325,7 @@ def test_a_full_partner_is_told_with_the_day_places_come_again(gated: Rollout):
     take(gated, "u1", now=timezone.now())
     assert explained(gated, "u1")["visible"]
     told = explained(gated, "u2", "customer")
-    assert told["why"] == "funding.no_capacity"
-    assert told["text"].startswith("名额已满，请稍后再来。")
+    text = "名额已满，请稍后再来。如有疑问，可申请人工复核。"
+    assert (told["why"], told["text"]) == ("funding.no_capacity", text)
     assert told["when"]["refill_at"].endswith("T00:00:00+08:00")
     assert explained(gated, "u3", region=LHASA)["why"] == "funding.no_capacity"

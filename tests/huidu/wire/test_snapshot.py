@@ -55,18 +55,21 @@ def test_every_cut_is_noticed(blob):
 
 
 def test_no_flipped_bit_changes_what_is_read(blob):
-    whole, survivors = wire.decode(blob), 0
+    whole, survivors = wire.decode(blob), []
     for position in range(len(blob)):
         for bit in range(8):
             damaged = bytearray(blob)
             damaged[position] ^= 1 << bit
             try:
                 assert wire.decode(bytes(damaged)) == whole
-                survivors += 1
+                survivors.append(position)
             except SnapshotError:
                 pass
-    # Deflate's header and the padding of its last byte have bits that mean nothing.
-    assert survivors < 16
+    # Deflate pads its last byte, before four bytes of checksum, with up to seven bits that mean
+    # nothing; elsewhere another way to write the same text may come out, which is no damage.
+    padding = len(blob) - 5
+    assert survivors.count(padding) < 8
+    assert len(survivors) - survivors.count(padding) < 8
 
 
 def test_something_after_the_end_is_noticed(blob):

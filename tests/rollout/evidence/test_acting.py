@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
+from django.contrib.auth.models import AbstractBaseUser
+from django.core.exceptions import ValidationError
 from django.utils import timezone
 
 from huidu.errors import StateError
 from rollout.models import Decision, Flag, FundingPartner, Gate, Rollout, Stage
-from rollout.services import capacity, changes, dry_run, review
+from rollout.services import capacity, changes, dry_run, evidence, review
+from rollout.services.audit import ENGINE, Actor
 from rollout.services.changing import ApprovalNeededError
 from tests.rollout.conftest import ANN, BOB, PLACE
 from tests.rollout.evidence.conftest import World, at, live, outcome
 from tests.rollout.evidence.test_review import HARMFUL, codes, decided
 
 pytestmark = pytest.mark.django_db(transaction=True)
+
+
+def room(stage: Stage, now: datetime) -> bool:
+    return capacity.capacity_left(stage, evidence.guards_of(stage), now)
 
 
 def test_a_dry_run_records_harm_and_moves_nothing_until_it_acts_again(world: World):
@@ -38,6 +47,13 @@ def test_a_decision_is_not_carried_out_once_acting_was_switched_off(world: World
     assert not review.act(first.pk)
     world.rollout.refresh_from_db()
     assert world.rollout.status == Rollout.Status.RUNNING
+
+
+def test_nobody_passes_for_the_engine_by_a_name(django_user_model: type[AbstractBaseUser]):
+    named_so = Actor.of_user(django_user_model(username="engine"))
+    assert named_so != ENGINE
+    with pytest.raises(ValidationError):
+        django_user_model(username=ENGINE.person, password="x").full_clean()
 
 
 def test_a_live_flag_takes_two_people_to_stop_or_resume_acting(world: World):
@@ -67,13 +83,13 @@ def test_funds_in_use_hold_a_promotion_once_all_are_used(world: World, reading: 
     world.guard("funding_in_use", "gauge", maximum=1.0, role="stop")
     now = at(1)
     world.send(outcome(None, "funding_in_use", now, reading), now=now)
-    assert capacity.capacity_left(world.stage, now) is left
+    assert room(world.stage, now) is left
     assert ("capacity_exhausted" in codes(decided(world, now))) is not left
     assert Decision.objects.get().decision == "hold"
 
 
 def test_without_a_word_on_funds_nothing_is_held_for_them(world: World):
-    assert capacity.capacity_left(world.stage, at(1))
+    assert room(world.stage, at(1))
 
 
 def test_partners_without_a_place_hold_a_promotion(world: World):
@@ -85,8 +101,8 @@ def test_partners_without_a_place_hold_a_promotion(world: World):
         why="funding.no_capacity",
         capacity=True,
     )
-    assert not capacity.capacity_left(world.stage, timezone.now())
+    assert not room(world.stage, timezone.now())
     FundingPartner.objects.create(
         flag=world.flag, key="bank", kind="state", is_open=True, everywhere=True, total_cap=10
     )
-    assert capacity.capacity_left(Stage.objects.get(pk=world.stage.pk), timezone.now())
+    assert room(Stage.objects.get(pk=world.stage.pk), timezone.now())
