@@ -177,16 +177,19 @@ def held_users(
 
 
 def every_user(
-    today: datetime.date, registry: Mapping[str, model.Attribute]
+    today: datetime.date, registry: Mapping[str, model.Attribute], after: str = ""
 ) -> Iterator[model.User]:
-    """All users with a profile, by user id, as the engine judges them on `today`."""
-    for user_ids in chunks_of_users():
+    """All users with a profile, by user id, as the engine judges them on `today`.
+
+    Args:
+        after: only those behind this user id.
+    """
+    for user_ids in chunks_of_users(after):
         yield from records.users(user_ids[0], user_ids[-1], today, registry)
 
 
-def chunks_of_users() -> Iterator[list[str]]:
+def chunks_of_users(after: str = "") -> Iterator[list[str]]:
     """The ids of all users with a profile, in order, some at a time."""
-    after = ""
     while True:
         with connection.cursor() as cursor:
             cursor.execute(

@@ -204,6 +204,7 @@ HUIDU_CONTRIBUTION_FLOOR_PPM = ENV.contribution_floor_ppm
 HUIDU_PUBLIC_URL = ENV.public_url.rstrip("/")
 HUIDU_PROMETHEUS_URL = ENV.prometheus_url
 HUIDU_WAREHOUSE_URL = ENV.warehouse_url
+HUIDU_POPULATION = ENV.home / "population"
 HUIDU_WINDOWS_ENGINE = ENV.windows_engine
 HUIDU_WINDOWS_MEMORY = ENV.windows_memory
 HUIDU_SPARK_MASTER = ENV.spark_master

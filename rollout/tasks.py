@@ -9,7 +9,15 @@ from celery import shared_task
 from django.utils import timezone
 
 from rollout import selectors, tasks_evidence, tasks_messages
-from rollout.services import audit, drawn_steps, publishing, receipts, store, waterfall_days
+from rollout.services import (
+    audit,
+    drawn_steps,
+    population,
+    publishing,
+    receipts,
+    store,
+    waterfall_days,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -21,10 +29,14 @@ SCHEDULE: Final[dict[str, float]] = {
     "rollout.tasks.drain_receipts": 2.0,
     "rollout.tasks.drop_old_receipts": 86_400.0,
     "rollout.tasks.count_waterfalls": 3_600.0,
+    "rollout.tasks.build_population": 60.0,
     **tasks_evidence.SCHEDULE,
     **tasks_messages.SCHEDULE,
 }
 """Task name to seconds between ticks; `config.celery` reads it."""
+
+POPULATION_SECONDS: Final = 240.0
+"""A build hands the worker back after so long."""
 
 
 @shared_task(acks_late=True, soft_time_limit=50, time_limit=60)
@@ -80,3 +92,9 @@ def take_drawn_steps() -> int:
 def count_waterfalls() -> int:
     """Count everybody once a day for each flag in effect."""
     return waterfall_days.count_missing(now=timezone.now())
+
+
+@shared_task(acks_late=True)
+def build_population() -> bool:
+    """Read everybody into a new population file, if one is due; the next tick goes on."""
+    return population.carry_on(POPULATION_SECONDS)

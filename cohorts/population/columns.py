@@ -90,11 +90,14 @@ def place(slot: int) -> str:
     return f"p_{slot}"
 
 
-def batch(users: Sequence[User], kept: Kept) -> pyarrow.Table:
+def batch(users: Sequence[User], kept: Kept, unfit: set[str] | None = None) -> pyarrow.Table:
     """Some users as columns.
 
+    Args:
+        unfit: takes the names of attributes of which a fact has no exact form here; their columns
+            are good for nothing. None: raise.
     Raises:
-        OverflowError: a fact of an attribute has no exact form here; the message names it.
+        OverflowError: such a fact; the message names it.
     """
     import pyarrow
 
@@ -106,7 +109,13 @@ def batch(users: Sequence[User], kept: Kept) -> pyarrow.Table:
     }
     for attribute in kept.attributes:
         name = attribute.name
-        columns[fact(name)] = [form(attribute, each.attributes.get(name)) for each in users]
+        try:
+            columns[fact(name)] = [form(attribute, each.attributes.get(name)) for each in users]
+        except OverflowError:
+            if unfit is None:
+                raise
+            unfit.add(name)
+            columns[fact(name)] = [None] * len(keys)
     for seed in kept.seeds:
         columns[bucket(seed)] = [seeded_bucket(seed, key) for key in keys]
     for slot in kept.slots:

@@ -20,7 +20,7 @@ from cohorts.models import (
     UserList,
     UserListMember,
 )
-from cohorts.services import outbox, packing
+from cohorts.services import outbox, packing, population
 
 TABLES: tuple[type[Model], ...] = (
     Profile,
@@ -86,6 +86,7 @@ def erase_record(user_id: str) -> None:
     Raises:
         redis.RedisError: the mark stays, and the tick removes the record later.
     """
+    population.want()  # the next population file knows him no more, and replaces this one
     mark = DirtyProfile.objects.filter(user_id=user_id).values_list("mark", flat=True).first()
     packing.pack_profiles([user_id])
     if mark is not None:

@@ -1,8 +1,4 @@
-"""Whom a rule reaches: counted exactly over everybody the platform knows, in chunks.
-
-A count reads every profile once. That takes a second or so for 100,000 users; beyond
-`MOST_USERS` it is refused, because a page must not read a billion rows.
-"""
+"""Whom a rule reaches, counted over everybody the platform knows, or a sample of very many."""
 
 from __future__ import annotations
 
@@ -12,19 +8,22 @@ from bisect import bisect_right
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
 
-from django.db import connection
 from django.utils import timezone
 from xxhash import xxh3_64_intdigest
 
 from cohorts import mappers, selectors
+from cohorts.population import columns
+from cohorts.population.figures import Scale
+from cohorts.population.people import People, ask, refuse_too_many
+from cohorts.population.sql import FALSE, NotHeld, Terms
 from cohorts.services.audience import Judge, Ladder, Rungs
 from huidu.engine.rules import Reader
-from huidu.errors import StateError
-from huidu.model import Rule, User
+from huidu.model import Attribute, Rule, User
 
-MOST_USERS: Final = 2_000_000
+__all__ = ["BANDS", "Comparison", "Portrait", "Reach", "by_engine", "compare", "preview"]
+
 BANDS: Final = (0, 1, 4, 8, 15, 21, 31, 51)
 """The least weekly count of each bar of the histogram; the last one has no end."""
 SAMPLE: Final = 10
@@ -33,12 +32,11 @@ SAMPLE: Final = 10
 
 @dataclass
 class Reach:
-    """How many users a rule matches.
+    """How many of the users who were read a rule matches.
 
     `unknown` counts users whom missing data keeps from being judged; they are not matched.
     """
 
-    population: int = 0
     matched: int = 0
     unknown: int = 0
 
@@ -62,10 +60,12 @@ class Portrait:
 class Comparison:
     """Who would gain and who would lose if `after` took the place of `before`.
 
-    `as_of` is when counting began: facts that arrive meanwhile may be in it or not.
+    All counts are of the users who were read; `scale` says what they mean for everybody. `as_of`
+    is when reading them began: facts that arrived meanwhile may be in it or not.
     """
 
     as_of: datetime.datetime
+    scale: Scale
     before: Reach = field(default_factory=Reach)
     after: Reach = field(default_factory=Reach)
     gain: int = 0
@@ -74,46 +74,144 @@ class Comparison:
     """Of the users whom `after` matches."""
 
 
-def preview(rule: Rule) -> Reach:
-    """Count the users whom `rule` matches now.
+def preview(rule: Rule) -> Comparison:
+    """Count the users whom `rule` matches.
 
     Raises:
         RuleError: the rule is wrong; `path` says where.
-        StateError: there are too many users to count in one go.
+        StateError: there are too many users to read, and no population file that could answer.
     """
-    return compare(rule, rule).after
+    return compare(rule, rule)
 
 
-def compare(before: Rule, after: Rule, tiers: Mapping[str, Rungs] | None = None) -> Comparison:
+def compare(
+    before: Rule,
+    after: Rule,
+    tiers: Mapping[str, Rungs] | None = None,
+    *,
+    everybody: bool = False,
+) -> Comparison:
     """Count both rules over everybody known, and who would change sides.
 
     Args:
         tiers: ladders by name, to tell how the matched users are spread over each.
+        everybody: count all users of the population file, not only its sample.
     Raises:
         as `preview`.
     """
-    judges = [Judge(before), Judge(after)] if before != after else [Judge(after)]
+    Judge(before), Judge(after)  # refuses wrong rules by their path
+    tiers = tiers or {}
+    try:
+        return ask(lambda people: in_table(people, before, after, tiers, everybody=everybody))
+    except NotHeld:
+        return by_engine(before, after, tiers)
+
+
+def in_table(
+    people: People,
+    before: Rule,
+    after: Rule,
+    tiers: Mapping[str, Rungs],
+    *,
+    everybody: bool = False,
+) -> Comparison:
+    """`compare` over one table of users.
+
+    Raises:
+        NotHeld: the table cannot answer exactly.
+    """
+    registry = mappers.registry()
+    reader = Reader(registry, {each.key: each for each in mappers.cohorts()})
+    terms = Terms(people.table)
+    was, fits = (terms.rule(reader.read(rule, "audience")) for rule in (before, after))
+    region, weekly = (_known_fact(people, registry, name) for name in ("region", "weekly_payments"))
+    parts = [region, " + ".join(f"({weekly} >= {edge})::UTINYINT" for edge in BANDS[1:])]
+    for rungs in tiers.values():
+        ways = [
+            f"WHEN {terms.rule(reader.read(rule, key))} THEN {index}"
+            for index, (key, rule) in enumerate(rungs)
+        ]
+        parts.append(f"CASE {' '.join(ways)} END" if ways else "NULL")
+    told = ", ".join(f"CASE WHEN fits THEN {part} END" for part in parts)
+    rows = people.rows(
+        f"SELECT was, fits, {told}, count(*)"  # noqa: S608
+        f" FROM (SELECT *, ({was}) AS was, ({fits}) AS fits FROM {{users}}) GROUP BY ALL",
+        terms,
+        everybody=everybody,
+    )
+    found = Comparison(people.about.as_of, people.scale(everybody=everybody))
+    portrait = found.portrait
+    portrait.tiers = {name: Counter() for name in tiers}
+    for old, new, code, band, *rungs_of, users in rows:
+        found.before.matched += users * (old is True)
+        found.before.unknown += users * (old is None)
+        found.after.matched += users * (new is True)
+        found.after.unknown += users * (new is None)
+        found.gain += users * (new is True and old is not True)
+        found.lose += users * (old is True and new is not True)
+        if new:
+            portrait.regions[code] += users
+            portrait.weekly[band or 0] += users
+            for (name, ladder), rung in zip(tiers.items(), rungs_of, strict=True):
+                portrait.tiers[name]["" if rung is None else ladder[rung][0]] += users
+    portrait.sample = some_of(people, terms, fits, registry)
+    return found
+
+
+def some_of(
+    people: People, terms: Terms, fits: str, registry: Mapping[str, Attribute]
+) -> list[User]:
+    """Ten users of whom the expression is true: those with the smallest hashes, by user id."""
+    if fits == FALSE:
+        return []
+    names = [name for name in ("region", "weekly_payments") if name in registry]
+    told = ", ".join([columns.USER, *(_known_fact(people, registry, name) for name in names)])
+    rows = people.rows(
+        f"SELECT {told} FROM {{users}} WHERE ({fits})"  # noqa: S608
+        f" ORDER BY {columns.ORDER} LIMIT {SAMPLE}",
+        terms,
+    )
+    users = []
+    for user_id, *facts in rows:
+        known = {name: fact for name, fact in zip(names, facts, strict=True) if fact is not None}
+        users.append(User(user_id, known))
+    return sorted(users, key=lambda each: each.key)
+
+
+def _known_fact(people: People, registry: Mapping[str, Attribute], name: str) -> str:
+    return people.table.fact(registry[name]) if name in registry else "NULL"
+
+
+def by_engine(before: Rule, after: Rule, tiers: Mapping[str, Rungs]) -> Comparison:
+    """`compare` by the engine itself, which judges each user in turn: for what no SQL can say.
+
+    Raises:
+        as `preview`.
+    """
+    judges = [Judge(before), Judge(after)]
     reader = Reader(judges[0].registry, {each.key: each for each in mappers.cohorts()})
-    ladders = {name: Ladder(reader, rungs) for name, rungs in (tiers or {}).items()}
+    ladders = {name: Ladder(reader, rungs) for name, rungs in tiers.items()}
     refuse_too_many()
-    found = Comparison(timezone.now())
+    found = Comparison(timezone.now(), Scale(0, 0))
     found.portrait.tiers = {name: Counter() for name in ladders}
     picked: list[tuple[int, str, User]] = []
+    users = 0
     for user in selectors.every_user(selectors.day_of(found.as_of), judges[0].registry):
-        fits = [judge.fits(user) for judge in judges]
-        _count(found.before, fits[0])
-        _count(found.after, fits[-1])
-        found.gain += fits[-1] is True and fits[0] is not True
-        found.lose += fits[0] is True and fits[-1] is not True
-        if fits[-1]:
+        users += 1
+        was, fits = (judge.fits(user) for judge in judges)
+        _count(found.before, was)
+        _count(found.after, fits)
+        found.gain += fits is True and was is not True
+        found.lose += was is True and fits is not True
+        if fits:
             _draw_in(found.portrait, user, ladders)
             _pick(picked, user)
+    found.scale = Scale(users, users)
     found.portrait.sample = [user for _, _, user in sorted(picked, key=lambda each: each[1])]
     return found
 
 
 def _count(reach: Reach, fits: bool | None) -> None:
-    reach.population += 1
     reach.unknown += fits is None
     reach.matched += fits is True
 
@@ -127,21 +225,8 @@ def _draw_in(portrait: Portrait, user: User, ladders: Mapping[str, Ladder]) -> N
 
 def _pick(picked: list[tuple[int, str, User]], user: User) -> None:
     """Keep the users with the smallest hashes, the largest of them in front."""
-    entry = (-xxh3_64_intdigest(user.key.encode()), user.key, user)
+    entry: tuple[Any, ...] = (-xxh3_64_intdigest(user.key.encode()), user.key, user)
     if len(picked) < SAMPLE:
         heapq.heappush(picked, entry)
     elif entry[:2] > picked[0][:2]:
         heapq.heapreplace(picked, entry)
-
-
-def refuse_too_many() -> None:
-    """Raises `StateError` where counting everybody would take too long for a page."""
-    # The planner's estimate costs nothing; counting a large table first would be half the work.
-    with connection.cursor() as cursor:
-        cursor.execute("SELECT reltuples FROM pg_class WHERE oid = 'cohorts_profile'::regclass")
-        row = cursor.fetchone()
-    if row is not None and row[0] > MOST_USERS:
-        raise StateError(
-            f"there are about {row[0]:,.0f} users, and at most {MOST_USERS:,} are counted on a "
-            "page: count in the warehouse instead"
-        )

@@ -117,11 +117,12 @@ def _stage_reach(stage: Any) -> str:
         "stage": label_of(stage),
     }
     try:
-        matched = preview.preview(eligibility.eligible(stage)).matched
+        found = preview.preview(eligibility.eligible(stage))
     except HuiduError as fault:
         return f"{sentence} {faults.in_words(fault)}"
+    eligible = found.scale.of(found.after.matched).users
     sentence += " " + gettext("About %(users)s users, gates included.") % {
-        "users": f"{round(matched * stage.share_ppm / 1_000_000):,}"
+        "users": f"{round(eligible * stage.share_ppm / 1_000_000):,}"
     }
     return sentence
 

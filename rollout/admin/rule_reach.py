@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import urlencode
 
@@ -13,6 +14,7 @@ from django.utils.translation import get_language, gettext
 
 from cohorts import models
 from cohorts.admin.fields import shown_percent
+from cohorts.population.figures import Scale
 from cohorts.regions import name_of
 from cohorts.services import preview
 from cohorts.services.audience import Rungs
@@ -28,7 +30,7 @@ MOST_FLAGS: Final = 3
 
 
 def reach(asked: Mapping[str, Any], *, sample: bool) -> dict[str, Any]:
-    """Count what the editor asked for, exactly.
+    """Count what the editor asked for.
 
     Args:
         asked: ``rule``, and optionally ``cohort``, ``flag`` or ``stage``.
@@ -44,10 +46,7 @@ def reach(asked: Mapping[str, Any], *, sample: bool) -> dict[str, Any]:
     found = preview.compare({"cohort": cohort} if known else rule, rule, _ladders(flags))
     notes = [gettext("No conditions: everybody.")] if rule == {} else []
     if known:
-        notes.append(
-            gettext("Against now: %(gain)s users gain, %(lose)s users lose")
-            % {"gain": f"{found.gain:,}", "lose": f"{found.lose:,}"}
-        )
+        notes.append(_against_now(found))
     text = gettext("%(matched)s of %(population)s known users match")
     return _told(found, text, notes, flags, sample=sample)
 
@@ -81,14 +80,11 @@ def of_stage(asked: Mapping[str, Any], *, sample: bool) -> dict[str, Any]:
             gettext("A share of %(share)s draws %(users)s of them.")
             % {
                 "share": shown_percent(share),
-                "users": f"{found.after.matched * share // PPM:,}",
+                "users": figure(found.scale, found.after.matched * share // PPM),
             }
         )
     if saved:
-        notes.append(
-            gettext("Against now: %(gain)s users gain, %(lose)s users lose")
-            % {"gain": f"{found.gain:,}", "lose": f"{found.lose:,}"}
-        )
+        notes.append(_against_now(found))
     text = gettext("%(matched)s of %(population)s known users are eligible, gates included")
     return _told(found, text, notes, [rollout.flag], sample=sample)
 
@@ -100,26 +96,30 @@ def _told(
     if after.unknown:
         notes.append(
             gettext("%(unknown)s cannot be judged: data is missing")
-            % {"unknown": f"{after.unknown:,}"}
+            % {"unknown": figure(found.scale, after.unknown)}
         )
-    groups = [_group(gettext("By region"), _regions(portrait), after.matched)]
+    groups = [_group(gettext("By region"), _regions(portrait), found)]
     if (others := len(portrait.regions) - MOST_REGIONS) > 0:
-        rest = after.matched - sum(line["users"] for line in groups[0]["lines"])
+        rest = after.matched - sum(users for _, users in _regions(portrait))
         name = gettext("%(count)s other regions") % {"count": others}
-        groups[0]["lines"].append({**_line(name, rest, after.matched), "rest": True})
+        groups[0]["lines"].append({**_line(name, rest, found), "rest": True})
     for flag in flags:
         if not flag.tiers.all():
             continue
         title = gettext("By tier of %(flag)s") % {"flag": label_of(flag)}
-        groups.append(_group(title, _tiers(flag, portrait), after.matched))
-    groups.append(_group(gettext("By payments in 7 days"), _weekly(portrait), after.matched))
-    at = date_format(timezone.localtime(found.as_of), "Y-m-d H:i:s")
+        groups.append(_group(title, _tiers(flag, portrait), found))
+    groups.append(_group(gettext("By payments in 7 days"), _weekly(portrait), found))
     return {
-        "matched": after.matched,
-        "unknown": after.unknown,
-        "population": after.population,
-        "text": text % {"matched": f"{after.matched:,}", "population": f"{after.population:,}"},
-        "as_of": gettext("Exact: every known user was judged, as of %(at)s.") % {"at": at},
+        "matched": found.scale.of(after.matched).users,
+        "unknown": found.scale.of(after.unknown).users,
+        "population": found.scale.users,
+        "exact": found.scale.exact,
+        "text": text
+        % {
+            "matched": figure(found.scale, after.matched),
+            "population": f"{found.scale.users:,}",
+        },
+        "as_of": worth(found.scale, found.as_of),
         "notes": notes,
         "groups": groups if after.matched else [],
         "sample_title": gettext("%(count)s of them to look at") % {"count": len(portrait.sample)},
@@ -127,13 +127,39 @@ def _told(
     }
 
 
-def _group(title: str, lines: list[tuple[str, int]], total: int) -> dict[str, Any]:
-    return {"title": title, "lines": [_line(name, users, total) for name, users in lines]}
+def figure(scale: Scale, counted: int) -> str:
+    """A count as people read it: exact, or with the half-width of its 95 % interval."""
+    told = scale.of(counted)
+    return f"{told.users:,}" if scale.exact else f"≈ {told.users:,} ± {told.error:,}"
 
 
-def _line(name: str, users: int, total: int) -> dict[str, Any]:
-    share = shown_percent(round(users * 1_000 / total) * 1_000) if total else ""
-    return {"name": name, "users": users, "text": f"{users:,}", "share": share}
+def worth(scale: Scale, as_of: datetime) -> str:
+    """What the figures are worth, and of when they are."""
+    at = date_format(timezone.localtime(as_of), "Y-m-d H:i:s")
+    if scale.exact:
+        return gettext("Exact: every known user was judged, as of %(at)s.") % {"at": at}
+    return gettext(
+        "Estimated from %(read)s users, picked evenly, as of %(at)s. In 95 of 100 cases the true "
+        "figure lies within ±."
+    ) % {"read": f"{scale.read:,}", "at": at}
+
+
+def _against_now(found: preview.Comparison) -> str:
+    return gettext("Against now: %(gain)s users gain, %(lose)s users lose") % {
+        "gain": figure(found.scale, found.gain),
+        "lose": figure(found.scale, found.lose),
+    }
+
+
+def _group(title: str, lines: list[tuple[str, int]], found: preview.Comparison) -> dict[str, Any]:
+    return {"title": title, "lines": [_line(name, users, found) for name, users in lines]}
+
+
+def _line(name: str, counted: int, found: preview.Comparison) -> dict[str, Any]:
+    total, users = found.after.matched, found.scale.of(counted).users
+    share = shown_percent(round(counted * 1_000 / total) * 1_000) if total else ""
+    text = f"{users:,}" if found.scale.exact else f"≈ {users:,}"
+    return {"name": name, "users": users, "text": text, "share": share}
 
 
 def _regions(portrait: preview.Portrait) -> list[tuple[str, int]]:

@@ -6,7 +6,7 @@ from django.utils import timezone
 
 from cohorts import mappers as who_mappers
 from cohorts import selectors as who
-from cohorts.services.preview import refuse_too_many
+from cohorts.population.people import refuse_too_many
 from huidu.engine import compile_snapshot
 from huidu.wire import snapshot as wire
 from rollout.models import Flag

@@ -16,8 +16,8 @@ from django.utils import timezone
 
 from cohorts import mappers as who_mappers
 from cohorts import selectors as who
+from cohorts.population.people import refuse_too_many
 from cohorts.services.audience import Ladder
-from cohorts.services.preview import refuse_too_many
 from huidu import model, reasons
 from huidu.engine import Compiled, compile_snapshot
 from huidu.engine.rules import Reader
