@@ -2,22 +2,28 @@
 
     python bench/ingest.py [--events 100000]
 
-Starts the PostgreSQL (fsync and synchronous_commit on) and Redis that `bin/up` uses. Results go to
+Starts the PostgreSQL (fsync and synchronous_commit on), Redis and web process that `bin/up` uses.
+The bare statement and HTTP take turns, batch by batch, one connection each. Results go to
 bench/results/ingest.json. Rates depend on the machine and its neighbours; the ratios much less.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import datetime
+import http.client
 import json
 import os
 import platform
 import random
+import secrets
+import socket
+import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +68,14 @@ def seconds(act: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def bare(groups: list[list[dict[str, Any]]]) -> None:
-    """Only ledger and daily counts, values ready made: the least that exact counting costs."""
+def arrays(group: list[dict[str, Any]]) -> list[str]:
+    """The columns of a batch as PostgreSQL reads arrays, so that no driver's work is timed."""
+    names = ("event_id", "user_id", "paid_at", "amount_cny")
+    return ["{" + ",".join(str(item[name]) for item in group) + "}" for name in names]
+
+
+def bare(groups: list[list[str]]) -> None:
+    """Only ledger and daily counts, `arrays` ready made: the least that exact counting costs."""
     from django.db import connection
 
     statement = """
@@ -78,10 +90,118 @@ def bare(groups: list[list[dict[str, Any]]]) -> None:
     ON CONFLICT (user_id, day) DO UPDATE
     SET count = held.count + excluded.count, amount = held.amount + excluded.amount
     """
-    names = ("event_id", "user_id", "paid_at", "amount_cny")
     for group in groups:
         with connection.cursor() as cursor:
-            cursor.execute(statement, [[item[name] for item in group] for name in names])
+            cursor.execute(statement, group)
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+@contextlib.contextmanager
+def running(home: Path, *commands: list[str]) -> Iterator[None]:
+    """The processes of these modules, in the environment that this one has."""
+    log = (home / "processes.log").open("ab")
+    started = [
+        subprocess.Popen([sys.executable, "-m", *command], cwd=ROOT, stdout=log, stderr=log)
+        for command in commands
+    ]
+    try:
+        yield
+    finally:
+        for process in started:
+            process.terminate()
+        for process in started:
+            process.wait(timeout=30)
+
+
+def ready(port: int) -> http.client.HTTPConnection:
+    """A connection to a web process that answers."""
+    for _ in range(600):
+        with contextlib.suppress(OSError):
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            connection.request("GET", "/health/live")
+            connection.getresponse().read()
+            return connection
+        time.sleep(0.1)
+    raise SystemExit("the web process does not answer")
+
+
+class Turns:
+    """Batches by the bare statement and over HTTP in turns, and what the ledger then holds."""
+
+    def __init__(self, port: int, token: str) -> None:
+        self.web = ready(port)
+        self.headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/json"}
+
+    def send(self, body: bytes) -> dict[str, Any]:
+        self.web.request("POST", "/api/v1/payments", body, self.headers)
+        answer = self.web.getresponse()
+        told: dict[str, Any] = json.loads(answer.read())
+        if answer.status != 200:
+            raise SystemExit(f"HTTP {answer.status}: {told}")
+        return told
+
+    def take(self, many: int, users: int, prefix: str) -> dict[str, Any]:
+        plain = [arrays(group) for group in batches(events(many, users, f"{prefix}-bare"))]
+        sent = batches(events(many, users, prefix))
+        bodies = [json.dumps({"payments": group}).encode() for group in sent]
+        spent = {"bare": 0.0, "http": 0.0}
+        accepted = duplicates = 0
+        for group, body in zip(plain, bodies, strict=True):
+            start = time.perf_counter()
+            bare([group])
+            middle = time.perf_counter()
+            told = self.send(body)
+            spent["http"] += time.perf_counter() - middle
+            spent["bare"] += middle - start
+            accepted += told["accepted"]
+            duplicates += told["duplicates"]
+        distinct = len({item["event_id"] for group in sent for item in group})
+        replayed = seconds(lambda: [self.send(body) for body in bodies])
+        return {
+            "bare_per_second": round(many / spent["bare"]),
+            "http_per_second": round(many / spent["http"]),
+            "replayed_per_second": round(many / replayed),
+            "http_to_bare": round(spent["bare"] / spent["http"], 2),
+            "exact": (accepted, duplicates) == (distinct, many - distinct) and books_agree(),
+        }
+
+
+def books_agree() -> bool:
+    """Whether the daily counts add up to the rows of the ledger."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "SELECT (SELECT sum(count) FROM cohorts_dailypayments)"
+            " = (SELECT count(*) FROM cohorts_paymentevent)"
+        )
+        return bool(cursor.fetchall()[0][0])
+
+
+def over_http(home: Path, many: int, users: int) -> dict[str, Any]:
+    """One web process as `bin/up` starts it, alone and with its worker packing profiles."""
+    from rollout.services import keys, publishing
+    from rollout.services.audit import Actor
+
+    token = f"hd_ingest_{secrets.token_hex(16)}"
+    keys.create("production", "ingest", "bench", by=Actor("bench", "script"), token=token)
+    publishing.ensure_published("production")
+    port = free_port()
+    web = ["edge", "--app", "config.asgi:application", "--port", str(port)]
+    worker = ["local.worker", "-c", "2", "--without-gossip", "--without-mingle"]
+    beat = ["celery", "-A", "config.celery", "beat", "--pidfile=", "-s", str(home / "beat")]
+    with running(home, web):
+        turns = Turns(port, token)
+        turns.take(2 * BATCH, users, "warm")
+        alone = turns.take(many, users, "alone")
+        with running(home, worker, beat):
+            time.sleep(15)  # they start, and pack what waits
+            return {"web process": alone, "web and worker": turns.take(many, users, "beside")}
 
 
 def measure(many: int) -> dict[str, Any]:
@@ -101,11 +221,12 @@ def measure(many: int) -> dict[str, Any]:
         rates[name] = round(count / seconds(act))
 
     warm = batches(events(10_000, users, "warm"))
-    bare(warm[:1])
+    bare([arrays(warm[0])])
     for group in warm[1:]:
         ingest_payments(group, NOW, pack=False)
-    first, second = batches(events(many, users, "a")), batches(events(many, users, "b"))
-    rate("payments, bare statement", many, lambda: bare(first))
+    ready_made = [arrays(group) for group in batches(events(many, users, "a"))]
+    second = batches(events(many, users, "b"))
+    rate("payments, bare statement", many, lambda: bare(ready_made))
     rate(
         "payments, service",
         many,
@@ -165,7 +286,8 @@ def measure(many: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--events", type=int, default=100_000)
-    many = parser.parse_args().events
+    parser.add_argument("--only-http", action="store_true", help="print, and keep nothing")
+    many, only_http = (told := parser.parse_args()).events, told.only_http
     with tempfile.TemporaryDirectory() as folder:
         home = Path(folder)
         sockets = socket_folder(home)
@@ -185,7 +307,8 @@ def main() -> None:
 
             django.setup()
             call_command("migrate", verbosity=0)
-            result = measure(many)
+            result = measure(many) if not only_http else {}
+            result["over_http"] = over_http(home, many, max(many // 5, 1_000))
             with connection.cursor() as cursor:
                 cursor.execute("SHOW server_version")
                 version = cursor.fetchall()[0][0]
@@ -202,7 +325,8 @@ def main() -> None:
     }
     text = json.dumps(told, indent=2)
     print(text)
-    (ROOT / "bench" / "results" / "ingest.json").write_text(text + "\n")
+    if not only_http:
+        (ROOT / "bench" / "results" / "ingest.json").write_text(text + "\n")
 
 
 if __name__ == "__main__":
