@@ -2,7 +2,8 @@
 
     1. who asks, with which right            401, 403      `edge.rights`
     2. about which flag and user             400, 404
-    3. the packed profile                    one read, shared with other checks; has a deadline
+    3. the packed profile                    one read, shared with other checks; has a deadline;
+                                             two when there is none, see `edge.doubt`
     4. the facts that count, the answer      never raises, never waits
 
 Steps 1, 2 and 4 are plain calls; in step 3 the check lies in the connection's queue, so that
@@ -15,6 +16,7 @@ import logging
 from typing import TYPE_CHECKING, Any, Final
 
 from edge import context
+from edge.doubt import Doubt
 from edge.exchange import Turn
 from edge.http import CORS, NO_STORE
 from edge.link import UNAVAILABLE, Reply
@@ -98,6 +100,13 @@ class Check(Turn):
     # 3
 
     def __call__(self, reply: Reply) -> None:
+        """Take what Redis replied; no record is believed only once `Doubt` has asked again."""
+        if reply is None and self.plan.needs_profile:
+            Doubt(self.plan.edge, self.user, self._take_record).ask()
+        else:
+            self._take_record(reply)
+
+    def _take_record(self, reply: Reply) -> None:
         """Take the record that was read, None for nobody, or an exception; and answer."""
         plan = self.plan
         plan.edge.metrics.asked += 1

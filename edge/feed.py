@@ -125,7 +125,7 @@ class Feed:
             )
             if keys is not None and keys != self._access_bytes:
                 await self._take_access(keys)
-            self._take_buckets(buckets)
+            self.take_buckets(buckets)
             await self._take_secret(secret)
             world = self.state.world
             if world is None or (sequence is not None and int(sequence) != world.sequence):
@@ -180,7 +180,8 @@ class Feed:
         if keep:
             await asyncio.to_thread(self._keep.write, "access", data)
 
-    def _take_buckets(self, buckets: bytes | None) -> None:
+    def take_buckets(self, buckets: bytes | None) -> None:
+        """Read profiles from so many hashes from now on, or none while there is no number."""
         number = int(buckets) if buckets is not None and buckets.isdigit() else None
         commands = self.state.commands
         if number != (commands and commands.buckets):

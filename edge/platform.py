@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from edge.doubt import Doubt
 from edge.exchange import Exchange
 from edge.http import CORS, NO_STORE, headless
 from edge.link import Reply
@@ -56,7 +57,7 @@ def _snapshot(edge: Edge, head: Head) -> bytes:
 class Packed(Exchange):
     """A request for one user's packed profile."""
 
-    __slots__ = ("edge",)
+    __slots__ = ("edge", "user")
 
     def __init__(self, connection: Connection, head: Head, *, bodiless: bool) -> None:
         super().__init__(connection, closes=not head.keep_alive)
@@ -67,7 +68,7 @@ class Packed(Exchange):
         """Answer at once where possible, else after the profile was read."""
         edge = self.edge
         refused = _refused(edge, head)
-        user = route.user or ""
+        self.user = user = route.user or ""
         fault = ofrep.key_fault(user) if user else "expected the user's id as UTF-8 text"
         if refused is not None:
             self.finish(refused)
@@ -79,6 +80,13 @@ class Packed(Exchange):
             edge.profiles.fetch(user, edge.state.commands, self)
 
     def __call__(self, reply: Reply) -> None:
+        """Take what Redis replied; an SDK decides by what we say is not there."""
+        if reply is None:
+            Doubt(self.edge, self.user, self._take_record).ask()
+        else:
+            self._take_record(reply)
+
+    def _take_record(self, reply: Reply) -> None:
         """Take the record that was read, None for nobody, or an exception; and answer."""
         if type(reply) is bytes:
             self.finish(self.edge.responses.make(200, reply, CORS + NO_STORE, content=BYTES))

@@ -14,8 +14,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final
 
-from edge.link import UNAVAILABLE, Address, Handle, Link, Reply
-from huidu.wire import profile
+from edge.link import UNAVAILABLE, Address, Handle, Link, Reply, pack
+from huidu.wire import names, profile
 
 logger = logging.getLogger("huidu.edge")
 
@@ -33,6 +33,9 @@ MOST_COMMANDS: Final = 65_536
 
 SAMPLE_EVERY: Final = 64
 """One read in so many is timed, at most."""
+
+BUCKETS_COMMAND: Final = pack("HGET", names.PROFILE_META, "buckets").removesuffix(b"\r\n")
+"""Asks how many hashes there are, as `Profiles.ask` wants it."""
 
 MOST_WAITING: Final = 20_000
 """Reads under way; more than Redis could answer before their deadline."""
@@ -117,15 +120,19 @@ class Profiles:
         `done` is called once, at the latest when the deadline has passed, and perhaps at once.
         `edge.quick.ask` does the same for nearly every check.
         """
+        bucket, field = profile.place(user, commands.buckets)
+        self.ask(commands[bucket] + field, done)
+
+    def ask(self, command: bytes, done: Callable[[Reply], None]) -> None:
+        """Send a packed command without its last line end; see `fetch`."""
         if self.open or not self.link.alive or len(self.waiters) >= MOST_WAITING:
             self._woken()
             done(UNAVAILABLE)
             return
-        bucket, field = profile.place(user, commands.buckets)
         self.waiters.append(done)
         if not self.unsent:
             self.send_soon()
-        self.unsent.append(commands[bucket] + field)
+        self.unsent.append(command)
 
     def send_soon(self) -> None:
         """Send the unsent commands at the end of this turn of the loop."""

@@ -13,7 +13,7 @@ from django.db import connection, transaction
 
 from cohorts.services import packing, store
 from cohorts.services.outbox import LANES
-from huidu.wire.names import PROFILE_META
+from huidu.wire.names import PROFILE_META, PUBLISHED_CHANNEL
 from huidu.wire.profile import buckets_for
 
 logger = logging.getLogger("huidu.cohorts")
@@ -187,6 +187,7 @@ if redis.call('HGET', KEYS[1], 'rebuilding') ~= ARGV[1]
    or redis.call('HGET', KEYS[1], 'rebuilding_run_id') ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], 'buckets', ARGV[1], 'run_id', ARGV[2], 'built_at', ARGV[3])
 redis.call('HDEL', KEYS[1], 'rebuilding', 'rebuilding_run_id', 'progress')
+redis.call('PUBLISH', ARGV[4], '{"kind":"profiles"}')
 return 1
 """
 
@@ -199,7 +200,10 @@ def _note(state: _Progress, process: str) -> bool:
 def _switch(state: _Progress, process: str, now: datetime) -> None:
     before = store.read_meta().buckets
     built_at = now.isoformat()
-    if not store.client().eval(_SWITCH, 1, PROFILE_META, state.rebuilding, process, built_at):
+    switched = store.client().eval(
+        _SWITCH, 1, PROFILE_META, state.rebuilding, process, built_at, PUBLISHED_CHANNEL
+    )
+    if not switched:
         return
     logger.info("cohorts.rebuilt users=%d buckets=%d", state.packed, state.rebuilding)
     if before and before != state.rebuilding:

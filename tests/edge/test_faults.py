@@ -8,9 +8,19 @@ import re
 import pytest
 
 from huidu import reasons
-from huidu.wire import names, snapshot
+from huidu.wire import names, profile, snapshot
 from huidu.wire.access import KeyKind
-from tests.edge.running import CLIENT, SERVER, Response, Running, Store, flags, wait_for
+from tests.edge.running import (
+    BUCKETS,
+    CLIENT,
+    SERVER,
+    Response,
+    Running,
+    Store,
+    bearer,
+    flags,
+    wait_for,
+)
 
 DEADLINE = 0.25
 """Seconds within which every check answers, whatever Redis does (the platform's own promise)."""
@@ -93,8 +103,6 @@ def test_profiles_that_must_be_rebuilt_are_missing_and_not_empty(
 
 
 def test_a_damaged_profile_hides_and_harms_nobody_else(own_store: Store, own_edge: Running) -> None:
-    from huidu.wire import profile
-    from tests.edge.running import BUCKETS
 
     key, field = profile.address("odd", BUCKETS)
     own_store.client.hset(key, field, b"\xff\x01\x02")
@@ -206,3 +214,33 @@ def test_a_first_start_without_redis_says_that_it_is_not_ready(own_store: Store)
         assert running.ask("GET", "/health/live").status == 200
     finally:
         running.stop()
+
+
+def test_a_flushed_redis_is_noticed_by_the_first_check_that_meets_it(
+    own_store: Store, own_edge: Running
+) -> None:
+    own_store.hold("bad", lists=frozenset({9}))
+    assert why(own_edge.check("blocked", "bad")) == reasons.BLOCKED_LIST
+    assert own_edge.check("blocked", "stranger").json["value"] is True
+    assert own_edge.ask("GET", "/api/v1/profiles/bad/packed", headers=bearer(SERVER)).status == 200
+    own_store.client.flushall()  # of the list only the lost record knew
+    asked = own_edge.ask("GET", "/api/v1/profiles/bad/packed", headers=bearer(SERVER))
+    assert asked.status == 503
+    for user in ("bad", "stranger"):
+        hidden = own_edge.check("blocked", user)
+        assert (hidden.json["value"], hidden.json["reason"]) == (False, reasons.ERROR)
+    own_store.fill()
+    wait_for(lambda: own_edge.check("weilidai", "ada").json["value"] is True)
+
+
+def test_records_that_were_moved_to_more_hashes_are_found_there(
+    own_store: Store, own_edge: Running
+) -> None:
+    assert own_edge.check("weilidai", "ada").json["value"] is True
+    key, field = profile.address("ada", BUCKETS)
+    record = own_store.client.hget(key, field)
+    assert isinstance(record, bytes)
+    own_store.client.hset(profile.address("ada", BUCKETS * 2)[0], field, record)
+    own_store.client.hset(names.PROFILE_META, mapping={"buckets": BUCKETS * 2})
+    own_store.client.delete(key)  # and nobody told the check server
+    assert own_edge.check("weilidai", "ada").json["value"] is True
