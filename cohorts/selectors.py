@@ -104,20 +104,27 @@ def profile_at(user_id: str, at: datetime.datetime) -> PastProfile | None:
     return PastProfile(user_id, known, at)
 
 
+_LEARNED: Final = """
+SELECT name, max(at) FROM cohorts_profilehistory, jsonb_object_keys(changes) AS name
+WHERE user_id = %(user)s AND at <= %(at)s GROUP BY name
+UNION ALL (
+    SELECT '', paid_at FROM cohorts_paymentevent
+    WHERE user_id = %(user)s AND paid_at <= %(at)s ORDER BY paid_at DESC LIMIT 1
+)
+"""
+
+
 def learned(user_id: str, at: datetime.datetime) -> dict[str, datetime.datetime]:
     """When each fact that was held at `at` was learned, by attribute name.
 
     Counted payments go by the last payment of their window; facts told by callers have no age.
     """
-    rows = (
-        ProfileHistory.objects.filter(user_id=user_id, at__lte=at)
-        .order_by("at", "id")
-        .values_list("at", "changes")
-    )
-    found = {name: moment for moment, changes in rows for name in changes}
+    with connection.cursor() as cursor:
+        cursor.execute(_LEARNED, {"user": user_id, "at": at})
+        found = dict(cursor.fetchall())
     found.pop(RISK_DAY, None)  # told by its score
-    paid = PaymentEvent.objects.filter(user_id=user_id, paid_at__lte=at).order_by("-paid_at")
-    if last := paid.values_list("paid_at", flat=True).first():
+    last = found.pop("", None)
+    if last is not None:
         found |= {"weekly_payments": last, "monthly_payments": last}
     return found
 
@@ -159,14 +166,20 @@ def users_shown(slot: int) -> set[str]:
 
 
 def held_users(
-    user_ids: Sequence[str], at: datetime.datetime | None = None
+    user_ids: Sequence[str],
+    at: datetime.datetime | None = None,
+    *,
+    registry: Mapping[str, model.Attribute] | None = None,
 ) -> dict[str, model.User]:
     """Many users as the engine judges them on the day of `at` (today by default).
 
     Same facts as in the packed profiles, read from the rows; users of whom nothing is held are
     left out.
+
+    Args:
+        registry: the registered attributes, if the caller has read them already.
     """
-    registry = mappers.registry()
+    registry = mappers.registry() if registry is None else registry
     today = day_of(at or datetime.datetime.now(datetime.UTC))
     slots = {name: each.id for name, each in registry.items()}
     return {

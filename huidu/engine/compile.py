@@ -51,9 +51,19 @@ class Compiled:
 
     Attributes:
         snapshot: what was compiled.
+        kept: what explanations made of it and ask for again; checks keep nothing here.
     """
 
-    __slots__ = ("_attributes", "_checks", "_flags", "_readable", "_reader", "_reads", "snapshot")
+    __slots__ = (
+        "_attributes",
+        "_checks",
+        "_flags",
+        "_readable",
+        "_reader",
+        "_reads",
+        "kept",
+        "snapshot",
+    )
 
     def __init__(
         self, snapshot: Snapshot, readable: frozenset[AttributeSource] = EVERY_SOURCE
@@ -75,6 +85,7 @@ class Compiled:
             key: partial(self._first_check, key) for key in self._flags
         }
         self._reads: dict[str, frozenset[str]] = {}
+        self.kept: dict[Any, Any] = {}
 
     def evaluate(
         self,
@@ -165,6 +176,13 @@ class Compiled:
     def plan(self, flag_key: str) -> Plan:
         """A flag made ready; the check and the explanation are both made from it."""
         return plan_of(self._flags[flag_key], self._reader, self._attributes, self._readable)
+
+    def kept_plan(self, flag_key: str) -> Plan:
+        """`plan`, made once: an explanation and its counterfactuals walk it dozens of times."""
+        plan: Plan | None = self.kept.get(flag_key)
+        if plan is None:
+            plan = self.kept[flag_key] = self.plan(flag_key)
+        return plan
 
     def explain(self, flag_key: str, user: User) -> Explanation:
         """Every step of a check, not only up to the first refusal. Never raises."""

@@ -274,17 +274,22 @@ def _around(attribute: Attribute, bound: int | float) -> tuple[int | float, ...]
     )
 
 
-def _plans(compiled: Compiled, flag_key: str) -> list[Plan]:
-    """The flag's plan and those of all flags it needs."""
-    found: dict[str, Plan] = {}
+def needed_flags(compiled: Compiled, flag_key: str) -> list[str]:
+    """The flag and all flags it needs, as far as the snapshot has them."""
+    found: list[str] = []
     waiting = [flag_key]
     while waiting:
         key = waiting.pop()
         if key in found or key not in compiled.flags:
             continue
-        found[key] = compiled.plan(key)
+        found.append(key)
         waiting += [needed.flag for needed in compiled.flags[key].prerequisites]
-    return list(found.values())
+    return found
+
+
+def _plans(compiled: Compiled, flag_key: str) -> list[Plan]:
+    """The flag's plan and those of all flags it needs."""
+    return [compiled.kept_plan(key) for key in needed_flags(compiled, flag_key)]
 
 
 def _rules(plan: Plan) -> Iterator[Node]:

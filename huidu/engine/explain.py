@@ -119,7 +119,7 @@ def explain(compiled: Compiled, flag_key: str, user: User) -> Explanation:
     steps: list[Step] = []
     if flag_key in compiled.flags:
         try:
-            walk = Walk(compiled, compiled.plan(flag_key), user)
+            walk = Walk(compiled, compiled.kept_plan(flag_key), user)
             answer, steps, draw = walk.to_the_end()
         except Exception:  # attributes that break when they are read
             answer = answers.failed(flag_key, compiled.flags[flag_key])

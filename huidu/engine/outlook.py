@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from huidu.engine.counterfactual import needed_flags
 from huidu.engine.explain import Drawn, Outcome, StepKind, explain
-from huidu.model import FULL_THRESHOLD, PPM, RolloutStatus, Stage, User
+from huidu.model import FULL_THRESHOLD, PPM, Flag, RolloutStatus, Stage, User
 from huidu.risk import KEPT_AFTER_PERIOD, PERIOD_DAYS
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ def entry_stage(compiled: Compiled, flag_key: str, user: User, draw: Drawn | Non
     Its draw is not made yet, so whether it reaches him is read from the share at which he enters,
     an estimate; his weight is the one known now. Gates are not looked at.
     """
-    from huidu.engine.compile import compile_snapshot
-
     flag = compiled.flags.get(flag_key)
     rollout = flag.rollout if flag is not None else None
     if flag is None or rollout is None or draw is None or rollout.status not in _GETS_THERE:
@@ -42,16 +41,34 @@ def entry_stage(compiled: Compiled, flag_key: str, user: User, draw: Drawn | Non
         stage = rollout.stages[index]
         if stage.share_ppm < draw.enters_at_ppm:
             continue
-        reached = msgspec.structs.replace(stage, share_ppm=PPM, threshold=FULL_THRESHOLD)
-        there = msgspec.structs.replace(
-            flag, rollout=msgspec.structs.replace(rollout, stages=[reached], current=0)
-        )
-        flags = [there if each.key == flag_key else each for each in compiled.snapshot.flags]
-        then = compile_snapshot(msgspec.structs.replace(compiled.snapshot, flags=flags))
+        then = _opened(compiled, flag, index)
         for step in explain(then, flag_key, user).steps:
             if step.kind is StepKind.STAGE and step.outcome is not Outcome.FAIL:
                 return stage if step.outcome is not Outcome.UNKNOWN else None
     return None
+
+
+def _opened(compiled: Compiled, flag: Flag, index: int) -> Compiled:
+    """The flag, and those it needs, as if everybody were drawn into one of its stages."""
+    from huidu.engine.compile import compile_snapshot
+
+    place = ("opened", flag.key, index)
+    found: Compiled | None = compiled.kept.get(place)
+    if found is None:
+        assert flag.rollout is not None
+        reached = msgspec.structs.replace(
+            flag.rollout.stages[index], share_ppm=PPM, threshold=FULL_THRESHOLD
+        )
+        rollout = msgspec.structs.replace(flag.rollout, stages=[reached], current=0)
+        needed = needed_flags(compiled, flag.key)
+        flags = [
+            msgspec.structs.replace(each, rollout=rollout) if each.key == flag.key else each
+            for each in compiled.snapshot.flags
+            if each.key in needed
+        ]
+        found = compile_snapshot(msgspec.structs.replace(compiled.snapshot, flags=flags))
+        compiled.kept[place] = found
+    return found
 
 
 def calm_days(

@@ -47,7 +47,7 @@ from rollout.services import (
     voices,
     waiting,
 )
-from rollout.services.answering import compiled_snapshot, snapshot_in_force, words_for
+from rollout.services.answering import compiled_snapshot, snapshot_in_force, standing
 
 
 class FlagField(forms.ModelChoiceField):  # type: ignore[type-arg]
@@ -240,12 +240,13 @@ def _told(
 ) -> dict[str, Any]:
     """What the page shows about one check by one snapshot."""
     environment, flag = board.environment(), asked["flag"]
-    found = places_told.settled(compiled.explain(flag.key, user), environment, at=now)
+    known = standing(environment, flag.key)
+    found = places_told.settled(compiled.explain(flag.key, user), known, at=now)
     risk = bool(asked.get("reason"))
     if risk:
         by = audit.Actor.of_user(cast(AbstractBaseUser, request.user))
         reading.note(by, environment, flag.key, asked["user"], reason=asked["reason"])
-    words = words_for(environment, flag.key)
+    words = known.words
     published = compiled.flags.get(flag.key)
     language = "zh" if (get_language() or "").startswith("zh") else "en"
     audience = "risk" if risk else "support"

@@ -35,9 +35,11 @@ from rollout.mappers import iso
 from rollout.models import ApiKey
 from rollout.services import places_told, reading, receipts, replay_receipts, voices
 from rollout.services.answering import (
+    Standing,
     compiled_snapshot,
     past_moment,
     snapshot_in_force,
+    standing,
     words_for,
 )
 from rollout.services.reading import RISK_PERMISSION
@@ -66,13 +68,14 @@ class VisibilityView(_CheckView):
     def get(self, request: Request, key: str, user: str) -> HttpResponse:
         _usable_key(user)
         environment, now = environment_of(request), timezone.now()
-        compiled, version = compiled_snapshot(environment, snapshot_in_force(environment))
+        known = standing(environment, key)
+        compiled, version = compiled_snapshot(environment, known.snapshot)
         flag = compiled.flags.get(key)
         asked_by_client = isinstance(request.auth, ApiKey) and request.auth.kind == KeyKind.CLIENT
         if flag is None or (asked_by_client and not flag.client_visible):
             body = visibility.error(reasons.FLAG_UNKNOWN, f"no flag {key[:100]!r} is published")
             return HttpResponse(body, content_type="application/json", status=404)
-        answer = compiled.check(key, _held(user, None))
+        answer = compiled.check(key, _held(user, None, known))
         body = visibility.join(
             visibility.parts(answer, version),
             user,
@@ -101,11 +104,13 @@ class ExplanationView(_CheckView):
             _note_reader(request, environment, key, user)
         at = past_moment(request.query_params.get("at"), "at")
         since = past_moment(request.query_params.get("since"), "since")
-        compiled, version = compiled_snapshot(environment, snapshot_in_force(environment, at))
+        known = standing(environment, key)
+        published = known.snapshot if at is None else snapshot_in_force(environment, at)
+        compiled, version = compiled_snapshot(environment, published)
         now = at or timezone.now()
-        held, language = _held(user, at), language_of(request)
-        found = places_told.settled(compiled.explain(key, held), environment, at=at)
-        words = words_for(environment, key)
+        held, language = _held(user, at, known), language_of(request)
+        found = places_told.settled(compiled.explain(key, held), known, at=at)
+        words = known.words
         told = voices.voice(
             compiled, found, held, audience=audience, language=language, words=words, at=now
         )
@@ -194,11 +199,12 @@ def language_of(request: Request) -> str:
     return "zh" if get_language_from_request(request).startswith("zh") else "en"
 
 
-def _held(user: str, at: datetime | None) -> model.User:
+def _held(user: str, at: datetime | None, known: Standing) -> model.User:
     """What is held about a user: now, the same facts as in the packed profile; or at a moment."""
     if at is not None:
         return who.held_user(user, at)
-    return who.held_users([user]).get(user) or model.User(user, {})
+    found = who.held_users([user], registry=known.registry)
+    return found.get(user) or model.User(user, {})
 
 
 def _usable_key(user: str) -> None:

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Any, Final
 
+from django.db import connection
 from django.utils import timezone
 
+from cohorts import mappers
 from cohorts.models import Attribute
+from huidu import model
 from huidu.engine import Compiled, compile_snapshot
 from huidu.errors import InputError
 from huidu.wire import snapshot as wire
 from rollout.explanations import Wording
-from rollout.models import Gate, Snapshot
+from rollout.models import FundingPartner, Gate, Snapshot
 from rollout.services.payloads import moment
 from rollout.wording import Text
 
@@ -69,13 +74,80 @@ def past_moment(text: str | None, path: str) -> datetime | None:
 
 def words_for(environment: str, flag_key: str) -> Wording:
     """Names and texts for one flag's explanation, as they are written now."""
-    key = flag_key.replace("\0", "")[:200]
-    gates = Gate.objects.filter(flag__environment=environment, flag__key=key)
-    attributes = list(Attribute.objects.all())
-    return Wording(
-        labels={each.name: Text(each.label_zh, each.label_en) for each in attributes},
-        secret=frozenset(
-            each.name for each in attributes if each.sensitivity == Attribute.Sensitivity.RISK
+    return standing(environment, flag_key).words
+
+
+@dataclass(frozen=True, kw_only=True)
+class Standing:
+    """What explanations of one flag rest on besides the user, as it is now.
+
+    `snapshot` is what was published last, `capacity_why` the code of the gate that hands out
+    places (None without one), `partners` those of the flag, in no order.
+    """
+
+    snapshot: Snapshot | None
+    registry: Mapping[str, model.Attribute]
+    words: Wording
+    capacity_why: str | None
+    partners: Sequence[FundingPartner]
+
+
+_STANDING: Final[dict[tuple[str, str], tuple[tuple[Any, ...], Standing]]] = {}
+_MOST_STANDING: Final = 64
+
+# The mark is a hash of the rows themselves: whoever wrote them, what is kept is never out of date.
+_MARK: Final = """
+SELECT md5(concat_ws(
+           '|',
+           (SELECT string_agg(each::text, '' ORDER BY id) FROM cohorts_attribute AS each),
+           (SELECT string_agg(each::text, '' ORDER BY id)
+            FROM rollout_gate AS each WHERE each.flag_id = flag.id),
+           (SELECT string_agg(each::text, '' ORDER BY id)
+            FROM rollout_fundingpartner AS each WHERE each.flag_id = flag.id)
+       )),
+       flag.id, newest.id, newest.sequence, newest.version
+FROM (VALUES (%(environment)s, %(flag)s)) AS asked (environment, key)
+LEFT JOIN rollout_flag AS flag USING (environment, key)
+LEFT JOIN LATERAL (
+    SELECT id, sequence, version FROM rollout_snapshot
+    WHERE environment = asked.environment ORDER BY sequence DESC LIMIT 1
+) AS newest ON true
+"""
+
+
+def standing(environment: str, flag_key: str) -> Standing:
+    """All of it in one query, as long as nothing changed; a few more after a change."""
+    flag_key = flag_key.replace("\0", "")[:200]
+    with connection.cursor() as cursor:
+        cursor.execute(_MARK, {"environment": environment, "flag": flag_key})
+        mark = cursor.fetchall()[0]
+    kept = _STANDING.get((environment, flag_key))
+    if kept is not None and kept[0] == mark:
+        return kept[1]
+    found = _read_standing(environment, *mark[1:])
+    if mark[1] is not None:  # names of flags that are not there would fill the memory
+        if len(_STANDING) >= _MOST_STANDING:
+            _STANDING.clear()
+        _STANDING[environment, flag_key] = (mark, found)
+    return found
+
+
+def _read_standing(
+    environment: str, flag: int | None, pk: int | None, sequence: int, version: str
+) -> Standing:
+    gates = list(Gate.objects.filter(flag=flag)) if flag is not None else []
+    attributes = list(Attribute.objects.order_by("id"))
+    secret = {each.name for each in attributes if each.sensitivity == Attribute.Sensitivity.RISK}
+    return Standing(
+        snapshot=None
+        if pk is None
+        else Snapshot(pk=pk, environment=environment, sequence=sequence, version=version),
+        registry={each.name: mappers.attribute(each) for each in attributes},
+        words=Wording(
+            labels={each.name: Text(each.label_zh, each.label_en) for each in attributes},
+            secret=frozenset(secret),
+            gates={each.key: each for each in gates},
         ),
-        gates={each.key: each for each in gates},
+        capacity_why=next((each.why for each in gates if each.capacity), None),
+        partners=list(FundingPartner.objects.filter(flag=flag)) if flag is not None else [],
     )

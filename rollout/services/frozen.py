@@ -19,7 +19,7 @@ from huidu.version import CODE_VERSION
 from rollout.explanations import AUDIENCES
 from rollout.mappers import iso
 from rollout.services import places_told
-from rollout.services.answering import words_for
+from rollout.services.answering import standing
 from rollout.services.voices import voice
 
 LANGUAGES = ("zh", "en")
@@ -43,8 +43,9 @@ def freeze(
         at: the moment that is explained.
         decision: the id of the answer that was given, where it is known.
     """
-    found = places_told.settled(compiled.explain(flag_key, user), environment, at=at)
-    words = words_for(environment, flag_key)
+    known = standing(environment, flag_key)
+    found = places_told.settled(compiled.explain(flag_key, user), known, at=at)
+    words = known.words
     made: dict[str, Any] = {
         "environment": environment,
         "flag": flag_key,

@@ -13,14 +13,14 @@ from django.utils import timezone
 from cohorts.selectors import day_of
 from huidu import reasons
 from huidu.engine.explain import Explanation, Outcome, Step
-from rollout.models import FundingPartner, Gate
 from rollout.selectors_funding import FULL_TODAY, Room, rooms
+from rollout.services.answering import Standing
 
 RECENT: Final = timedelta(minutes=1)
 """What has room now had room so long ago, as far as anybody is told."""
 
 
-def settled(found: Explanation, environment: str, *, at: datetime | None = None) -> Explanation:
+def settled(found: Explanation, known: Standing, *, at: datetime | None = None) -> Explanation:
     """The explanation with what the partners have left, as a check now would find it.
 
     A check takes a place where there is one; an explanation takes none, and so says either that
@@ -31,17 +31,14 @@ def settled(found: Explanation, environment: str, *, at: datetime | None = None)
     now = timezone.now()
     if step is None or (at is not None and now - at > RECENT):
         return found
-    gate = Gate.objects.filter(
-        flag__environment=environment, flag__key=found.flag, capacity=True
-    ).first()
-    if gate is None:
+    why = known.capacity_why
+    if why is None:
         return found
-    partners = FundingPartner.objects.filter(flag=gate.flag_id)
-    found_rooms = {each.partner.pk: each for each in rooms(partners, day_of(now))}
-    told = _told(step, found_rooms, gate.why, now)
+    found_rooms = {each.partner.pk: each for each in rooms(known.partners, day_of(now))}
+    told = _told(step, found_rooms, why, now)
     answer = found.answer
     if told.why != step.why and answer.why == reasons.FUNDING_NOT_RESERVED:
-        answer = msgspec.structs.replace(answer, why=gate.why, reason=reasons.TARGETING_MATCH)
+        answer = msgspec.structs.replace(answer, why=why, reason=reasons.TARGETING_MATCH)
     steps = [told if each is step else each for each in found.steps]
     return msgspec.structs.replace(found, steps=steps, answer=answer)
 

@@ -16,7 +16,7 @@ from huidu.engine import compile_snapshot
 from huidu.model import Attribute, AttributeType, User
 from rollout.advice import CHANGEABLE, advice
 from rollout.explanations import Wording, tell
-from rollout.models import AuditEntry, Flag, Rollout
+from rollout.models import AuditEntry, Flag, Gate, Rollout
 from rollout.services import gates, keys
 from rollout.wording import Text
 from tests.huidu.engine.worlds import flag as flag_of
@@ -176,3 +176,20 @@ def test_support_hears_the_stage_that_takes_the_user_risk_also_the_calm_day(flag
     assert "calm" not in support
     assert support["changes"]["sets"] == []
     assert support["changes"]["immovable"][0]["key"] == "score"
+
+
+@pytest.mark.django_db(transaction=True)
+@pytest.mark.parametrize(("audience", "most"), [("customer", 2), ("support", 3)])
+def test_what_is_no_users_is_read_once_and_never_out_of_date(
+    running: Rollout, flag: Flag, django_assert_num_queries: Any, audience: str, most: int
+):
+    profiles.ingest_profiles([{"user_id": "u1", "age": 20}], now=timezone.now())
+    activity(flag, 30)
+    server, path = key_of("server"), f"{PATH}?audience={audience}"
+    server.get(path)
+    with django_assert_num_queries(most):
+        before = server.get(path, headers={"Accept-Language": "en"}).json()["text"]
+    Gate.objects.update(**{f"{audience}_en": "Come back at thirty."})
+    after = server.get(path, headers={"Accept-Language": "en"}).json()["text"]
+    assert before != after
+    assert after.startswith("Come back at thirty.")

@@ -20,7 +20,12 @@ from rollout.explanations import tell
 from rollout.models import AuditEntry, ChangeRequest, Flag, FundingPartner, PlacesGiven, Rollout
 from rollout.selectors_funding import CapacityLeft, RoomNow, capacity_left, rooms
 from rollout.services import changes, flags, funding, gates, places, places_told, rollouts
-from rollout.services.answering import compiled_snapshot, snapshot_in_force, words_for
+from rollout.services.answering import (
+    compiled_snapshot,
+    snapshot_in_force,
+    standing,
+    words_for,
+)
 from rollout.services.changing import ApprovalNeededError
 from rollout.services.forget import forget_user
 from tests.rollout.conftest import ANN, BOB, PLACE
@@ -301,7 +306,7 @@ def explained(rollout: Rollout, user: str, audience: str = "risk", region: str =
     compiled, _ = compiled_snapshot(PLACE, snapshot_in_force(PLACE))
     held = who.held_users([user]).get(user) or User(user, {})
     known = User(user, {"region": region}, held.admissions)
-    found = places_told.settled(compiled.explain("weilidai", known), PLACE)
+    found = places_told.settled(compiled.explain("weilidai", known), standing(PLACE, "weilidai"))
     words = words_for(PLACE, "weilidai")
     return tell(found, compiled.flags["weilidai"], audience=audience, language="zh", words=words)
 

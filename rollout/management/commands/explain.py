@@ -19,7 +19,7 @@ from huidu.wire import snapshot as wire
 from rollout import wording
 from rollout.explanations import AUDIENCES
 from rollout.services import places_told, publishing, receipts, replay_receipts
-from rollout.services.answering import words_for
+from rollout.services.answering import standing, words_for
 from rollout.services.voices import voice
 
 
@@ -91,8 +91,9 @@ class Command(BaseCommand):
         if options["set"]:
             pretended = dict(self._pretended(each) for each in options["set"])
             user = msgspec.structs.replace(user, attributes={**user.attributes, **pretended})
-        found = compiled.explain(options["flag"], user)
-        return compiled, places_told.settled(found, options["environment"], at=now), user, now
+        known = standing(options["environment"], options["flag"])
+        found = places_told.settled(compiled.explain(options["flag"], user), known, at=now)
+        return compiled, found, user, now
 
     def _tell(self, found: Explanation, *, steps: bool) -> None:
         answer = found.answer
