@@ -280,7 +280,7 @@ class FlagSql:
             misfits = both([out, f"({audience}) IS NOT TRUE"])
             found.append(Step("code", why, why, misfits))
         fits = out if audience == TRUE else both([out, f"({audience}) IS TRUE"])
-        return [*found, _code(reasons.STAGE_NOT_DRAWN, fits)]
+        return [*found, _code(current.stage.not_drawn_why, fits)]
 
     def _chosen(self, tests: Sequence[tuple[Node, int]]) -> str:
         """The number of the first rule that is true, NULL where none is."""

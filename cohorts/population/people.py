@@ -77,6 +77,15 @@ class People:
         with self._database.cursor() as cursor:
             return cursor.execute(statement, terms.parameters(statement)).fetchall()
 
+    def arrays(self, select: str, terms: Terms) -> dict[str, Any]:
+        """The columns of a statement over the sample, as arrays of numpy."""
+        statement = select.replace("{users}", "sample")
+        with self._database.cursor() as cursor:
+            found: dict[str, Any] = cursor.execute(
+                statement, terms.parameters(statement)
+            ).fetchnumpy()
+        return found
+
 
 def folder() -> Path:
     """Where population files lie."""

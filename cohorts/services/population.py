@@ -26,6 +26,7 @@ from django.conf import settings
 from django.utils import timezone
 
 from cohorts import mappers, selectors
+from cohorts.models import Draw, DrawJob
 from cohorts.population import columns, people
 from cohorts.population.columns import Kept
 from cohorts.population.people import About, People
@@ -68,18 +69,24 @@ def progress() -> Progress | None:
 
 
 def is_due(kept: Kept, now: datetime.datetime) -> bool:
-    """Whether a new file should be made: none of today, one is wanted, or this one lacks something.
+    """Whether a new file should be made: none of today, one is wanted, or this one lacks something
+    such as a draw.
 
     Args:
         kept: lines and slots that previews ask for.
     """
     if progress() is not None:
         return True
+    if DrawJob.objects.filter(state=DrawJob.State.REMEMBERING).exists():
+        return False  # who was drawn is still being written down
     newest = people.newest()
     if newest is None:
         return not people.is_few()
     about = newest.about
-    if _wanted_at() > about.as_of.timestamp():
+    if (
+        _wanted_at() > about.as_of.timestamp()
+        or Draw.objects.filter(as_of__gt=about.as_of).exists()
+    ):
         return True
     if selectors.day_of(about.as_of) < selectors.day_of(now):
         return True

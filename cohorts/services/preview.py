@@ -102,13 +102,21 @@ def compare(
     Judge(before), Judge(after)  # refuses wrong rules by their path
     tiers = tiers or {}
     try:
-        return ask(lambda people: in_table(people, before, after, tiers, everybody=everybody))
+        reader = _reader()
+        return ask(
+            lambda people: in_table(people, reader, before, after, tiers, everybody=everybody)
+        )
     except NotHeld:
         return by_engine(before, after, tiers)
 
 
+def _reader() -> Reader:
+    return Reader(mappers.registry(), {each.key: each for each in mappers.cohorts()})
+
+
 def in_table(
     people: People,
+    reader: Reader,
     before: Rule,
     after: Rule,
     tiers: Mapping[str, Rungs],
@@ -117,11 +125,12 @@ def in_table(
 ) -> Comparison:
     """`compare` over one table of users.
 
+    Args:
+        reader: of the registry and the cohorts as they are now.
     Raises:
         NotHeld: the table cannot answer exactly.
     """
-    registry = mappers.registry()
-    reader = Reader(registry, {each.key: each for each in mappers.cohorts()})
+    registry = {each.name: each for each in people.about.kept.attributes}
     terms = Terms(people.table)
     was, fits = (terms.rule(reader.read(rule, "audience")) for rule in (before, after))
     region, weekly = (_known_fact(people, registry, name) for name in ("region", "weekly_payments"))

@@ -31,6 +31,12 @@ class RuleForm(ServiceForm):
 
 
 class GateForm(RuleForm):
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        if self.instance.pk and "rule" in self.fields:
+            # The editor then tells what the gate does to the flag as it is live.
+            self.fields["rule"].widget.options["gate"] = self.instance.pk
+
     rule = RuleField(
         label=_("rule"),
         required=False,

@@ -14,6 +14,7 @@ from cohorts.regions import regions
 from cohorts.wording import Vocabulary, rule_in_words
 from huidu.errors import HuiduError
 from rollout.admin import faults, rule_reach
+from rollout.services import stages
 from rollout.services.rules import validate_rule
 
 MAX_BYTES = 512 * 1024
@@ -23,9 +24,9 @@ SAMPLE = "cohorts.view_profile"
 def check_rule(request: HttpRequest) -> JsonResponse:
     """GET: the words of the editor. POST ``{"rule", "count"}``: what the rule says and reaches.
 
-    With ``"cohort": KEY`` or ``"flag": KEY``, the reach is told against the cohort as it is, and by
-    the tiers of the flag. With ``"stage": {...}`` it is the reach of a stage instead of the rule's
-    (`rule_reach.of_stage`).
+    With ``"cohort": KEY``, ``"gate": NUMBER`` or ``"flag": KEY``, the reach is told against the
+    cohort or gate as it is, and by the tiers of the flag. With ``"stage": {...}`` it is the reach
+    of a stage instead of the rule's (`rule_reach.of_stage`).
 
     A rule that would be refused answers ``{"ok": false, "path", "message"}``.
     """
@@ -44,6 +45,8 @@ def check_rule(request: HttpRequest) -> JsonResponse:
     rule = asked["rule"]
     try:
         validate_rule(rule, path="rule")
+        if isinstance(asked.get("stage"), dict):
+            stages.check_weights(asked["stage"].get("weights") or [])
     except HuiduError as fault:
         return JsonResponse({"ok": False, "path": fault.path, "message": faults.in_words(fault)})
     answer: dict[str, Any] = {"ok": True, "words": rule_in_words(rule, Vocabulary.load())}
@@ -112,6 +115,7 @@ def _texts() -> dict[str, str]:
         "sample_region": gettext("Region"),
         "sample_weekly": gettext("Payments in 7 days"),
         "counting": gettext("Counting …"),
+        "everybody_exactly": gettext("Count everybody exactly"),
         "failed": gettext("The server did not answer. Try again."),
         "meaning": gettext("In words"),
         "yes": gettext("yes"),

@@ -19,10 +19,11 @@ from cohorts.regions import name_of
 from cohorts.services import preview
 from cohorts.services.audience import Rungs
 from cohorts.wording import label_of
-from huidu.model import PPM
-from rollout.admin import board
-from rollout.models import Flag, Rollout, Stage
-from rollout.services import eligibility
+from huidu.model import PPM, User
+from rollout.admin import board, effect_told
+from rollout.admin.effect_told import figure, short
+from rollout.models import Flag, Gate, Rollout, Stage
+from rollout.services import effects, eligibility
 
 MOST_REGIONS: Final = 8
 MOST_FLAGS: Final = 3
@@ -33,7 +34,8 @@ def reach(asked: Mapping[str, Any], *, sample: bool) -> dict[str, Any]:
     """Count what the editor asked for.
 
     Args:
-        asked: ``rule``, and optionally ``cohort``, ``flag`` or ``stage``.
+        asked: ``rule``, and optionally ``cohort``, ``gate`` (its number), ``flag`` or ``stage``;
+            ``everybody``: count all users where a sample would be counted.
         sample: whether ten of the users are named.
     Raises:
         RuleError, StateError: as `cohorts.services.preview`.
@@ -43,19 +45,23 @@ def reach(asked: Mapping[str, Any], *, sample: bool) -> dict[str, Any]:
     rule, cohort, key = asked["rule"], asked.get("cohort"), asked.get("flag")
     known = isinstance(cohort, str) and models.Cohort.objects.filter(key=cohort).exists()
     flags = _flags(key if isinstance(key, str) else None)
-    found = preview.compare({"cohort": cohort} if known else rule, rule, _ladders(flags))
+    found = preview.compare(
+        {"cohort": cohort} if known else rule, rule, _ladders(flags), everybody=_everybody(asked)
+    )
     notes = [gettext("No conditions: everybody.")] if rule == {} else []
     if known:
         notes.append(_against_now(found))
+    effect = _effect(asked, rule, cohort if known else None)
     text = gettext("%(matched)s of %(population)s known users match")
-    return _told(found, text, notes, flags, sample=sample)
+    return _told(found, text, notes, flags, effect, sample=sample)
 
 
 def of_stage(asked: Mapping[str, Any], *, sample: bool) -> dict[str, Any]:
     """Who is eligible in a stage as it stands in the form: audience and gates, before the draw.
 
     Args:
-        asked: as typed: ``rollout``, ``audience`` and ``stage`` are numbers, ``share`` percent.
+        asked: as typed: ``rollout``, ``audience`` and ``stage`` are numbers, ``share`` percent,
+            ``weights`` a list of rules with weights.
     """
     saved = _row(Stage.objects.select_related("rollout__flag", "audience"), asked.get("stage"))
     rollout = (
@@ -73,7 +79,7 @@ def of_stage(asked: Mapping[str, Any], *, sample: bool) -> dict[str, Any]:
         }
     after = eligibility.eligible_of(rollout.flag, audience)
     before = eligibility.eligible(saved) if saved else after
-    found = preview.compare(before, after, _ladders([rollout.flag]))
+    found = preview.compare(before, after, _ladders([rollout.flag]), everybody=_everybody(asked))
     notes = []
     if (share := _share(asked.get("share"))) is not None:
         notes.append(
@@ -85,12 +91,40 @@ def of_stage(asked: Mapping[str, Any], *, sample: bool) -> dict[str, Any]:
         )
     if saved:
         notes.append(_against_now(found))
+    effect: dict[str, list[Any]] = {}
+    if share is not None:
+        weights = asked.get("weights")
+        plan = effects.Planned(
+            rollout, saved, audience, share, weights if isinstance(weights, list) else []
+        )
+        effect = effect_told.tell(lambda: _listed(effects.of_stage(plan)), rollout.flag.environment)
     text = gettext("%(matched)s of %(population)s known users are eligible, gates included")
-    return _told(found, text, notes, [rollout.flag], sample=sample)
+    return _told(found, text, notes, [rollout.flag], effect, sample=sample)
+
+
+def _effect(asked: Mapping[str, Any], rule: Any, cohort: str | None) -> dict[str, list[Any]]:
+    """What the edited gate or cohort does to the flags that are live."""
+    environment = board.environment()
+    if cohort is not None:
+        return effect_told.tell(lambda: effects.of_cohort(environment, cohort, rule), environment)
+    gate = _row(Gate.objects.select_related("flag"), asked.get("gate"))
+    if gate is None or gate.flag.environment != environment:
+        return {}
+    return effect_told.tell(lambda: _listed(effects.of_gate(gate, rule)), environment)
+
+
+def _listed(told: effects.Told | None) -> list[effects.Told]:
+    return [] if told is None else [told]
 
 
 def _told(
-    found: preview.Comparison, text: str, notes: list[str], flags: list[Flag], *, sample: bool
+    found: preview.Comparison,
+    text: str,
+    notes: list[str],
+    flags: list[Flag],
+    effect: Mapping[str, list[Any]],
+    *,
+    sample: bool,
 ) -> dict[str, Any]:
     after, portrait = found.after, found.portrait
     if after.unknown:
@@ -98,6 +132,7 @@ def _told(
             gettext("%(unknown)s cannot be judged: data is missing")
             % {"unknown": figure(found.scale, after.unknown)}
         )
+    notes += effect.get("notes", [])
     groups = [_group(gettext("By region"), _regions(portrait), found)]
     if (others := len(portrait.regions) - MOST_REGIONS) > 0:
         rest = after.matched - sum(users for _, users in _regions(portrait))
@@ -121,16 +156,10 @@ def _told(
         },
         "as_of": worth(found.scale, found.as_of),
         "notes": notes,
-        "groups": groups if after.matched else [],
+        "groups": (groups if after.matched else []) + effect.get("groups", []),
         "sample_title": gettext("%(count)s of them to look at") % {"count": len(portrait.sample)},
-        "sample": [_one(user, flags) for user in portrait.sample] if sample else [],
+        "sample": [_one(user, flags) for user in _still_known(portrait.sample)] if sample else [],
     }
-
-
-def figure(scale: Scale, counted: int) -> str:
-    """A count as people read it: exact, or with the half-width of its 95 % interval."""
-    told = scale.of(counted)
-    return f"{told.users:,}" if scale.exact else f"≈ {told.users:,} ± {told.error:,}"
 
 
 def worth(scale: Scale, as_of: datetime) -> str:
@@ -151,6 +180,13 @@ def _against_now(found: preview.Comparison) -> str:
     }
 
 
+def _still_known(users: list[User]) -> list[User]:
+    """Without those who were forgotten after the population file was made."""
+    asked = [user.key for user in users]
+    known = set(models.Profile.objects.filter(pk__in=asked).values_list("pk", flat=True))
+    return [user for user in users if user.key in known]
+
+
 def _group(title: str, lines: list[tuple[str, int]], found: preview.Comparison) -> dict[str, Any]:
     return {"title": title, "lines": [_line(name, users, found) for name, users in lines]}
 
@@ -158,8 +194,7 @@ def _group(title: str, lines: list[tuple[str, int]], found: preview.Comparison) 
 def _line(name: str, counted: int, found: preview.Comparison) -> dict[str, Any]:
     total, users = found.after.matched, found.scale.of(counted).users
     share = shown_percent(round(counted * 1_000 / total) * 1_000) if total else ""
-    text = f"{users:,}" if found.scale.exact else f"≈ {users:,}"
-    return {"name": name, "users": users, "text": text, "share": share}
+    return {"name": name, "users": users, "text": short(found.scale, counted), "share": share}
 
 
 def _regions(portrait: preview.Portrait) -> list[tuple[str, int]]:
@@ -210,6 +245,11 @@ def _flags(key: str | None) -> list[Flag]:
 
 def _ladders(flags: list[Flag]) -> dict[str, Rungs]:
     return {flag.key: [(tier.key, tier.rule) for tier in flag.tiers.all()] for flag in flags}
+
+
+def _everybody(asked: Mapping[str, Any]) -> bool:
+    """Whether all users of a large population file are to be read, not only its sample."""
+    return asked.get("everybody") is True
 
 
 def _row(rows: Any, typed: Any) -> Any:

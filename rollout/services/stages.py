@@ -95,7 +95,7 @@ def save_stage(
     """
     flag = rollout.flag
     only(values, EDITABLE)
-    _check_weights(values.get("weights", []))
+    check_weights(values.get("weights", []))
     changed = {
         name for name, value in values.items() if stage is None or getattr(stage, name) != value
     }
@@ -294,7 +294,8 @@ def _check_share(stage: Stage) -> None:
         )
 
 
-def _check_weights(weights: Any) -> None:
+def check_weights(weights: Any) -> None:
+    """Raises `InputError` or `RuleError` for what is no list of rules with weights."""
     if not isinstance(weights, list):
         raise InputError('expected a list of {"rule", "weight"}', path="weights")
     for index, entry in enumerate(weights):

@@ -384,13 +384,13 @@
       this.timer = setTimeout(() => this.check(false), ASK_AFTER_MS);
     }
 
-    count() {
+    count(everybody = false) {
       clearTimeout(this.timer);
       this.reach.textContent = this.texts.counting;
-      return this.check(true);
+      return this.check(true, everybody);
     }
 
-    async check(count) {
+    async check(count, everybody = false) {
       const mine = ++serial;
       this.latest = mine;
       let rules;
@@ -402,9 +402,9 @@
         return;
       }
       try {
-        const { cohort, flag, stage } = this.dataset;
-        const questions = rules.map((rule) => ({ rule, count: count && !stage, cohort, flag }));
-        if (count && stage) questions.push({ rule: {}, count, stage: this.stage() });
+        const { cohort, flag, gate, stage } = this.dataset;
+        const questions = rules.map((rule) => ({ rule, count: count && !stage, cohort, flag, gate, everybody }));
+        if (count && stage) questions.push({ rule: {}, count, stage: { ...this.stage(), everybody } });
         const answers = await Promise.all(questions.map((each) => this.post(each)));
         if (this.latest !== mine) return; // a newer question is on its way
         const wrong = answers.findIndex((each) => !each.ok);
@@ -431,7 +431,8 @@
         const field = this.closest("form").elements[name];
         return field && field.value ? field.value : "";
       };
-      return { stage: this.dataset.stage, rollout: typed("rollout"), audience: typed("audience"), share: typed("share_ppm") };
+      return { stage: this.dataset.stage, rollout: typed("rollout"), audience: typed("audience"), share: typed("share_ppm"),
+        weights: this.weighted ? JSON.parse(this.area.value.trim() || "[]") : [] };
     }
 
     async post(question) {
@@ -462,6 +463,10 @@
         ...[...reach.notes, reach.as_of].filter(Boolean).map((text) => make("p", { class: "hd-quiet" }, text)),
         make("div", { class: "hd-reach-groups" }, ...reach.groups.map((each) => this.bars(each))),
         reach.sample.length ? this.sample(reach) : "");
+      if (reach.exact === false) {
+        this.reach.querySelector(".hd-reach-groups").before(make("button", { type: "button", class: "hd-button hd-rule-exact",
+          onclick: () => this.count(true) }, this.texts.everybody_exactly));
+      }
     }
 
     bars(group) {

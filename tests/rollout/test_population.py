@@ -163,7 +163,7 @@ def test_what_the_file_does_not_hold_is_asked_of_the_rows(bank: None, many: Any)
     made = people.newest()
     assert made is not None
     with pytest.raises(NotHeld, match="shoe_size"):
-        preview.in_table(made, rule, rule, {})
+        preview.in_table(made, preview._reader(), rule, rule, {})
     # A text no column can hold: the engine itself counts.
     odd = {"==": [{"var": "region"}, "440300"]}
     assert preview.by_engine(odd, odd, {}).after == preview.preview(odd).after

@@ -1,0 +1,102 @@
+"""What a change does to a flag: who would be shown it, who no longer, and who is refused where."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Mapping
+
+import msgspec
+
+from cohorts.population.figures import Scale
+from cohorts.population.flags import FlagSql, Step
+from cohorts.population.people import People
+from cohorts.population.sql import FALSE, Terms, both
+from huidu import reasons
+from huidu.engine import Compiled
+
+
+class Refused(msgspec.Struct):
+    """Users whom a step refuses first, and those whom nothing else refuses."""
+
+    kind: str
+    key: str
+    why: str
+    first: int = 0
+    only: int = 0
+
+
+class Effect(msgspec.Struct):
+    """Counts among the users who were read; `scale` says what they mean for everybody.
+
+    Who passes everything but has no place of a funding partner yet counts as passing; `waiting`
+    says how many those are after the change. `steps` are in the order of the check after it.
+    """
+
+    as_of: datetime.datetime
+    scale: Scale
+    before: int = 0
+    after: int = 0
+    gain: int = 0
+    lose: int = 0
+    waiting: int = 0
+    steps: list[Refused] = []
+
+
+def count(
+    people: People,
+    before: Compiled,
+    after: Compiled,
+    flag_key: str,
+    *,
+    weights: Mapping[int, str] | None = None,
+    terms: Terms | None = None,
+) -> Effect:
+    """Count everybody by a flag as two snapshots have it.
+
+    Args:
+        before: a snapshot without the flag shows it to nobody.
+        weights: of `FlagSql`, after the change.
+        terms: those that `weights` were written with.
+    Raises:
+        NotHeld: the table cannot answer exactly.
+    """
+    terms = terms or Terms(people.table)
+    was = FALSE
+    if flag_key in before.flags:
+        steps = _without_waiting(FlagSql(before, flag_key, terms).steps)
+        was = both([f"({each.refused}) IS NOT TRUE" for each in steps])
+    every = FlagSql(after, flag_key, terms, weights=weights).steps
+    refusing = _without_waiting(every)
+    waits = [each.refused for each in every if each not in refusing]
+    tests = [f"coalesce({each.refused}, FALSE) AS r{place}" for place, each in enumerate(refusing)]
+    places = range(len(refusing))
+    first = "NULL"
+    if refusing:
+        ways = " ".join(f"WHEN r{place} THEN {place}" for place in places)
+        first = f"CASE {ways} END"
+    refusals = " + ".join(f"r{place}::UTINYINT" for place in places) or "0"
+    inner = ", ".join([f"({was}) AS was", f"({waits[0] if waits else FALSE}) AS waits", *tests])
+    found = Effect(people.about.as_of, people.scale())
+    found.steps = [Refused(each.kind, each.key, each.why) for each in refusing]
+    rows = people.rows(
+        f"SELECT was, {first}, ({refusals}) = 1, waits IS TRUE, count(*)"  # noqa: S608
+        f" FROM (SELECT {inner} FROM {{users}}) GROUP BY ALL",
+        terms,
+    )
+    for shown_before, refused, alone, waiting, users in rows:
+        shown = refused is None
+        found.before += users * shown_before
+        found.after += users * shown
+        found.gain += users * (shown and not shown_before)
+        found.lose += users * (shown_before and not shown)
+        if shown:
+            found.waiting += users * waiting
+        else:
+            found.steps[refused].first += users
+            found.steps[refused].only += users * alone
+    return found
+
+
+def _without_waiting(steps: list[Step]) -> list[Step]:
+    """The steps that refuse for good: a place can still be taken."""
+    return [each for each in steps if each.why != reasons.FUNDING_NOT_RESERVED]

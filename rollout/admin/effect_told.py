@@ -1,0 +1,139 @@
+"""What an edit does to the flags that are live, as the editor tells it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from django.utils.translation import gettext, gettext_lazy, pgettext_lazy
+
+from cohorts.admin.fields import shown_percent
+from cohorts.population.effect import Effect, Refused
+from cohorts.population.figures import Scale
+from cohorts.population.sql import NotHeld
+from cohorts.wording import label_of
+from huidu import reasons
+from huidu.errors import HuiduError
+from rollout.admin import faults
+from rollout.models import Flag, Gate
+from rollout.services.effects import Told
+
+STEPS: Final = {
+    reasons.KILLED: gettext_lazy("stopped for everybody"),
+    reasons.FLAG_DISABLED: gettext_lazy("switched off"),
+    reasons.BLOCKED_LIST: gettext_lazy("on a block list"),
+    reasons.PREREQUISITE_UNMET: gettext_lazy("another flag is needed first"),
+    reasons.PRODUCT_EXCLUDED: gettext_lazy("belongs to another product"),
+    reasons.STAGE_NOT_STARTED: gettext_lazy("no stage has begun"),
+    reasons.STAGE_ROLLED_BACK: gettext_lazy("rolled back"),
+    reasons.STAGE_NOT_DRAWN: pgettext_lazy("of users", "not drawn"),
+    reasons.STAGE_HELD_BACK: pgettext_lazy("of users", "held back"),
+    reasons.TIER_NOT_IN_STAGE: gettext_lazy("outside the stage's audience"),
+    reasons.STAGE_NOT_INTERNAL: gettext_lazy("outside the stage's audience"),
+}
+
+
+def figure(scale: Scale, counted: int) -> str:
+    """A count as people read it: exact, or with the half-width of its 95 % interval."""
+    told = scale.of(counted)
+    return f"{told.users:,}" if scale.exact else f"≈ {told.users:,} ± {told.error:,}"
+
+
+def short(scale: Scale, counted: int) -> str:
+    """The same for a table, whose head tells the error."""
+    return f"{scale.of(counted).users:,}" if scale.exact else f"≈ {scale.of(counted).users:,}"
+
+
+def tell(counted: Callable[[], list[Told]], environment: str) -> dict[str, list[Any]]:
+    """Sentences and bars about each flag; a sentence that says why where nothing can be counted.
+
+    Args:
+        counted: counts the effects.
+    """
+    try:
+        effects = counted()
+    except HuiduError as fault:
+        return {"notes": [faults.in_words(fault)], "groups": []}
+    except NotHeld:
+        return {
+            "notes": [gettext("What this does to users who see a product cannot be counted.")],
+            "groups": [],
+        }
+    flags = {each.key: each for each in Flag.objects.filter(environment=environment)}
+    notes: list[str] = []
+    groups: list[dict[str, Any]] = []
+    for each in effects:
+        flag = flags[each.flag]
+        notes += _sentences(each, label_of(flag))
+        groups += _bars(each.effect, flag)
+    return {"notes": notes, "groups": groups}
+
+
+def _sentences(told: Told, name: str) -> list[str]:
+    found, scale = told.effect, told.effect.scale
+    sentences = []
+    if told.drawn is not None and told.eligible is not None:
+        sentences.append(
+            gettext("Drawn now: %(drawn)s of %(eligible)s eligible users.")
+            % {"drawn": figure(scale, told.drawn), "eligible": figure(scale, told.eligible)}
+        )
+    sentences.append(
+        gettext(
+            "%(flag)s, with every gate, list and draw: %(after)s users pass. Against what is live "
+            "now, %(gain)s gain it and %(lose)s lose it."
+        )
+        % {
+            "flag": name,
+            "after": figure(scale, found.after),
+            "gain": figure(scale, found.gain),
+            "lose": figure(scale, found.lose),
+        }
+    )
+    if told.left is not None:
+        sentences.append(
+            gettext(
+                "%(waiting)s of those who pass have no place of a funding partner yet; %(left)s "
+                "places can be given today."
+            )
+            % {"waiting": figure(scale, found.waiting), "left": f"{told.left:,}"}
+        )
+    return sentences
+
+
+def _bars(found: Effect, flag: Flag) -> list[dict[str, Any]]:
+    gates = {each.key: each for each in Gate.objects.filter(flag=flag)}
+    named = [(_named(step, gates), step) for step in found.steps]
+    first = [
+        _line(name, step.first, found.scale)
+        for name, step in named
+        if step.first or step.kind == "gate"
+    ]
+    alone = [
+        {**_line(name, step.only, found.scale, "+"), "share": ""}
+        for name, step in named
+        if step.kind == "gate"
+    ]
+    title = label_of(flag)
+    return [
+        {"title": gettext("%(flag)s: refused first by") % {"flag": title}, "lines": first},
+        {
+            "title": gettext("%(flag)s: more users without this gate") % {"flag": title},
+            "lines": alone,
+        },
+    ]
+
+
+def _line(name: str, counted: int, scale: Scale, sign: str = "") -> dict[str, Any]:
+    part = round(1_000 * counted / scale.read) * 1_000 if scale.read else 0
+    return {
+        "name": name,
+        "users": scale.of(counted).users,
+        "text": f"{sign}{short(scale, counted)}",
+        "share": shown_percent(part),
+    }
+
+
+def _named(step: Refused, gates: dict[str, Gate]) -> str:
+    if step.kind == "gate":
+        return label_of(gates[step.key]) if step.key in gates else step.key
+    return str(STEPS.get(step.why, step.why))
