@@ -19,7 +19,7 @@ from cohorts.models import DailyPayments, ImportJob, PaymentEvent
 ROOT = Path(__file__).resolve().parents[2]
 ROWS = 20_000
 
-pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def importer(file: Path) -> subprocess.Popen[bytes]:

@@ -19,7 +19,7 @@ from cohorts.services.ingest import ingest_payments, ingest_profiles
 from huidu.model import Admission
 from tests.cohorts.conftest import NOW
 
-pytestmark = pytest.mark.django_db(transaction=True, serialized_rollback=True)
+pytestmark = pytest.mark.django_db(transaction=True)
 
 
 def pay(number: int, user: str, moment: str = "2026-05-20T10:00:00+08:00"):

@@ -1,3 +1,3 @@
 """The platform's small world, for the contract tests that ask it."""
 
-from tests.rollout.conftest import flag, fresh_process, registry  # noqa: F401 - fixtures
+from tests.rollout.conftest import flag, fresh_process  # noqa: F401 - fixtures

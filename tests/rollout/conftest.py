@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import timedelta
-from importlib import import_module
 from typing import Any
 
 import pytest
 from redis import Redis
 
-from cohorts.models import Attribute
 from rollout.api.authentication import cache
 from rollout.models import Flag, Rollout, Stage
 from rollout.services import flags, rollouts, stages, store
@@ -31,19 +29,7 @@ def fresh_process(redis: Redis) -> Iterator[None]:
 
 
 @pytest.fixture
-def registry(transactional_db: None) -> None:
-    """The built-in attributes: tests that commit begin with empty tables."""
-    if not Attribute.objects.exists():
-        built_in = import_module("cohorts.migrations.0002_built_in_attributes").BUILT_IN
-        fields = "id name type source unit label_zh label_en minimum maximum sensitivity"
-        names = fields.split()
-        Attribute.objects.bulk_create(
-            Attribute(built_in=True, **dict(zip(names, each, strict=True))) for each in built_in
-        )
-
-
-@pytest.fixture
-def flag(registry: None) -> Flag:
+def flag(transactional_db: None) -> Flag:
     return flags.create(PLACE, "weilidai", by=ANN, label_en="Loan")
 
 

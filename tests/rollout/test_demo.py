@@ -20,7 +20,7 @@ from tests.rollout.conftest import PLACE
 pytestmark = pytest.mark.django_db(transaction=True)
 
 
-def test_the_sample_deployment_loads_once_and_answers_every_way(registry: None, redis: Redis):
+def test_the_sample_deployment_loads_once_and_answers_every_way(redis: Redis):
     list(demo.load(users=3_000))
     compiled = compile_snapshot(wire.decode(redis.get(names.snapshot(PLACE))))
     users = selectors.every_user(selectors.day_of(timezone.now()), mappers.registry())
@@ -37,7 +37,7 @@ def test_the_sample_deployment_loads_once_and_answers_every_way(registry: None, 
     assert Rollout.objects.count() == 2
 
 
-def test_a_packed_sample_profile_gives_the_same_answer_as_its_rows(registry: None, redis: Redis):
+def test_a_packed_sample_profile_gives_the_same_answer_as_its_rows(redis: Redis):
     list(demo.load(users=300))
     compiled = compile_snapshot(wire.decode(redis.get(names.snapshot(PLACE))))
     buckets = int(redis.hget(names.PROFILE_META, "buckets"))

@@ -51,9 +51,7 @@ def stage(transactional_db: None, flag: FlagRow) -> Any:
     regions=st.dictionaries(st.sampled_from(CODES), st.sampled_from(sorted(CLASSES))),
     default=st.sampled_from(sorted(CLASSES)),
 )
-def test_the_rule_of_open_regions_agrees_with_the_engine(
-    registry: None, regions: dict[str, str], default: str
-):
+def test_the_rule_of_open_regions_agrees_with_the_engine(regions: dict[str, str], default: str):
     region_policies.save_region_policy(
         PLACE,
         "any",

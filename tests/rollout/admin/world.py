@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import timedelta
-from importlib import import_module
 from typing import Any
 
 import msgspec
-from django.apps import apps
 from django.contrib.auth.models import User
-from django.db import connection
 from django.utils import timezone
 
-from cohorts.models import Attribute, Cohort, ImportJob, UserList
+from cohorts.models import Cohort, ImportJob, UserList
 from cohorts.services import ingest, profiles
 from huidu import promotion
 from rollout.models import (
@@ -73,14 +70,6 @@ def people() -> tuple[User, User]:
     return made[0], made[1]
 
 
-def registry() -> None:
-    """The built-in attributes, which a test that committed before has taken away."""
-    if not Attribute.objects.exists():
-        built_in = import_module("cohorts.migrations.0002_built_in_attributes")
-        with connection.schema_editor() as editor:
-            built_in.register(apps, editor)
-
-
 def users(count: int = 200) -> None:
     """Users over four cities; every fifth pays 25 times a week, every tenth is staff."""
     now = timezone.now()
@@ -111,7 +100,6 @@ def users(count: int = 200) -> None:
 
 def build(users_count: int = 200) -> World:
     """Everything through services, as people would."""
-    registry()
     people()
     users(users_count)
     flag = flags.create(
