@@ -243,13 +243,19 @@ def make_stages(metrics: list[Any], numbers: range, *, hours: int) -> list[Any]:
             )
             for stage in stages
             for hour in range(hours)
-            for arm, users in (("treated", 100), ("control", 1_900))
             for weight, chance in CELLS
+            for arm, users in arms(chance)
             for metric in [None, *metrics]
         ),
         batch_size=4_000,
     )
     return stages
+
+
+def arms(chance_ppb: int) -> tuple[tuple[str, int], tuple[str, int]]:
+    """Users of an hour in either arm, as the chance of their cell has them."""
+    treated = round(2_000 * chance_ppb / 1_000_000_000)
+    return ("treated", treated), ("control", 2_000 - treated)
 
 
 def add_rows(minute: int) -> None:
@@ -259,7 +265,9 @@ def add_rows(minute: int) -> None:
     from rollout.services import outcomes
 
     happened = [
-        outcomes.Happened(f"e{minute}-{i}", f"u{i % 3_000}", each["key"], 1.0, None, timezone.now())
+        outcomes.Happened(
+            f"{each['key']}{minute}-{i}", f"u{i % 3_000}", each["key"], 1.0, None, timezone.now()
+        )
         for i in range(1_000)
         for each in METRICS
     ]

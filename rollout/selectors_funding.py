@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from django.db import connection
@@ -90,7 +90,13 @@ def capacity_left(rollout: Rollout, today: datetime.date) -> CapacityLeft | None
 
 def has_capacity_gate(flag: Flag) -> bool:
     """Whether users need a place to be shown the flag."""
-    return Gate.objects.filter(flag=flag, capacity=True, enabled=True).exists()
+    return flag.pk in flags_with_capacity_gate([flag.pk])
+
+
+def flags_with_capacity_gate(flag_ids: Collection[int]) -> set[int]:
+    """Those of the flags of which users need a place to be shown them."""
+    gates = Gate.objects.filter(flag__in=flag_ids, capacity=True, enabled=True)
+    return set(gates.order_by().values_list("flag", flat=True))
 
 
 # Plain SQL: an explanation asks every time, and building the query took longer than answering it.

@@ -19,13 +19,18 @@ IN_USE: Final = "funding_in_use"
 """The metric of the funding template: the share of the partners' funds that is lent, 1 is all."""
 
 
-def capacity_left(stage: Stage, guards: Iterable[Guard], now: datetime) -> bool:
+def capacity_left(
+    stage: Stage, guards: Iterable[Guard], now: datetime, *, needs_places: bool = True
+) -> bool:
     """Whether nothing says that the funds are used up.
 
     Args:
         guards: the stage's, with their metrics.
+        needs_places: False where the caller knows that the flag has no capacity gate.
     """
-    return _gauge_says(stage, guards, now) is not False and _partners_say(stage, now) is not False
+    if _gauge_says(stage, guards, now) is False:
+        return False
+    return not needs_places or _partners_say(stage, now) is not False
 
 
 def _gauge_says(stage: Stage, guards: Iterable[Guard], now: datetime) -> bool | None:

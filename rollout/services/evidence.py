@@ -17,17 +17,15 @@ from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from django.db import connection, transaction
-from django.db.models import Max
 
-from rollout.models import Exposure, Guard, Metric, MetricCell, OutcomeEvent, RollupMark, Stage
-from rollout.services.exposures import EVIDENCE_LOCK, shares_of
+from rollout.models import Guard, Metric, MetricCell, RollupMark, Stage
+from rollout.services.evidence_reach import Reach, reach
+from rollout.services.exposures import shares_of
 from rollout.services.late import Parts
 from rollout.services.sums import UserSum, width
 
 ROWS_AT_ONCE: Final = 20_000
 """Raw rows of one step; a long backlog is worked off in several, each kept on its own."""
-
-LOCK_WAIT: Final = "2s"
 
 
 class Series(NamedTuple):
@@ -41,55 +39,6 @@ class Series(NamedTuple):
 
 type_of_growth = dict[Series, dict[datetime, list[float]]]
 """What is to be added, per series and hour: users first, then `sums`."""
-
-
-class Reach:
-    """How far the raw tables reach: the last ids below which nothing is still to be committed.
-
-    One reach serves all stages of a tick, and remembers how fresh each source was by then.
-    """
-
-    def __init__(self, exposures: int, outcomes: int) -> None:
-        self.exposures = exposures
-        self.outcomes = outcomes
-        self._complete: dict[tuple[str, str], datetime | None] = {}
-
-    def complete_up_to(self, environment: str, metrics: Iterable[str]) -> dict[str, datetime]:
-        """Up to when sources are complete: what each said, or its latest event; silent ones are
-        left out."""
-        wanted = [each for each in metrics if (environment, each) not in self._complete]
-        if wanted:
-            with connection.cursor() as cursor:
-                cursor.execute(_COMPLETE, [environment, self.outcomes, environment, wanted])
-                for metric, moment in cursor.fetchall():
-                    self._complete[environment, metric] = moment
-        found = {each: self._complete[environment, each] for each in metrics}
-        return {metric: moment for metric, moment in found.items() if moment is not None}
-
-
-# Only events within the reach vouch for freshness, so it never runs ahead of the counts.
-_COMPLETE: Final = """
-SELECT metric, greatest(
-    (SELECT max(at) FROM rollout_outcomeevent o
-     WHERE o.environment = %s AND o.metric = given.metric AND o.id <= %s),
-    (SELECT complete_to FROM rollout_feed f WHERE f.environment = %s AND f.metric = given.metric)
-) FROM unnest(%s::text[]) AS given(metric)
-"""
-
-
-def reach() -> Reach:
-    """Up to where raw rows may be read now; waits for writers in the middle of a transaction.
-
-    Raises:
-        OperationalError: a writer takes too long; the next tick will do.
-    """
-    with transaction.atomic(), connection.cursor() as cursor:
-        cursor.execute(f"SET LOCAL lock_timeout = '{LOCK_WAIT}'")
-        cursor.execute("SELECT pg_advisory_xact_lock(%s)", [EVIDENCE_LOCK])
-        return Reach(
-            Exposure.objects.aggregate(last=Max("pk"))["last"] or 0,
-            OutcomeEvent.objects.aggregate(last=Max("pk"))["last"] or 0,
-        )
 
 
 def guards_of(stage: Stage) -> list[Guard]:
@@ -161,7 +110,10 @@ def _step(stage: Stage, metrics: list[Metric], end: Reach, now: datetime) -> tup
             for metric in metrics:
                 marks[metric.pk].complete_to = fresh.get(metric.key)
                 marks[metric.pk].rolled_at = now
-        _move(marks.values())
+        move(
+            Moved(each.pk, each.exposures, each.outcomes, each.complete_to, each.rolled_at)
+            for each in marks.values()
+        )
         return rows, done
 
 
@@ -177,12 +129,20 @@ WHERE mark.id = moved.id
 """
 
 
-def _move(marks: Iterable[RollupMark]) -> None:
-    rows = [
-        (each.pk, each.exposures, each.outcomes, each.complete_to, each.rolled_at) for each in marks
-    ]
+class Moved(NamedTuple):
+    """Where a mark is moved to: its number, and the columns of `RollupMark`."""
+
+    pk: int
+    exposures: int
+    outcomes: int
+    complete_to: datetime | None
+    rolled_at: datetime | None
+
+
+def move(marks: Iterable[Moved]) -> None:
+    """Move marks that are locked."""
     with connection.cursor() as cursor:
-        cursor.execute(_MOVE, [list(column) for column in zip(*rows, strict=True)])
+        cursor.execute(_MOVE, [list(column) for column in zip(*marks, strict=True)])
 
 
 def _locked_marks(stage: Stage, metrics: list[Metric]) -> dict[int | None, RollupMark]:

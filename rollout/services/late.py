@@ -28,6 +28,7 @@ from huidu.engine import bucketing
 from huidu.model import FULL_THRESHOLD
 from rollout.models import Arm, Exposure, Metric, MetricCell, Rollout, Stage
 from rollout.services.exposures import shares_of
+from rollout.services.look_rows import CellRow
 
 LATE: Final = 1_000
 """Epoch e of a stage is told as e + 1,000 in the first part after it was left, and so on."""
@@ -138,7 +139,7 @@ def _parts(stage: Stage) -> list[Part]:
     return found
 
 
-def chances(cells: Sequence[MetricCell]) -> dict[tuple[int, int, int], float]:
+def chances(cells: Sequence[CellRow]) -> dict[tuple[int, int, int], float]:
     """Chance to be treated in the cells of late parts, by stratum, epoch and original chance."""
     users: dict[tuple[int, int, int], Counter[str]] = defaultdict(Counter)
     for row in cells:

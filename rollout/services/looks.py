@@ -14,17 +14,15 @@ from typing import Any, Final
 
 import msgspec
 from django.conf import settings
-from django.utils import timezone
 
 from huidu import promotion
 from huidu.promotion import contract
 from huidu.promotion.ramp import Ramp, Step
-from rollout import selectors
-from rollout.models import Arm, Guard, Metric, MetricCell, Rollout, RollupMark, Stage
+from rollout.models import Arm, Guard, Metric, Rollout, Stage
 from rollout.services import capacity, late, sums
 from rollout.services.enrolment import PPB, plain_chance_ppb
 from rollout.services.exposures import shares_of
-from rollout.services.gauge_readings import gauge_reading
+from rollout.services.look_rows import CellRow, MarkRow, Rows
 
 WATCHED_MARGIN: Final = 0.10
 """What a watched guard without a margin of its own is compared with."""
@@ -42,7 +40,7 @@ def minute(stage: Stage, now: datetime) -> float:
 def plan_of(
     stage: Stage,
     guards: Sequence[Guard],
-    cells: Sequence[MetricCell],
+    cells: Sequence[CellRow],
     before: contract.Plan | None = None,
 ) -> contract.Plan:
     """The plan as rows say it; `before` is the last look's, whose cells stay in place."""
@@ -100,18 +98,18 @@ def metric_of(guard: Guard) -> contract.Metric:
 def look_of(
     stage: Stage,
     guards: Sequence[Guard],
-    cells: Sequence[MetricCell],
-    marks: Mapping[int | None, RollupMark],
+    read: Rows,
     *,
     k: int,
-    now: datetime,
 ) -> contract.Look:
     """What the cells say now.
 
     A metric whose source never sent anything is None in every cell, never 0.
     """
+    now, cells = read.now, read.cells[stage.pk]
+    marks: Mapping[int | None, MarkRow] = read.marks[stage.pk]
     t_min = minute(stage, now)
-    by_place: dict[tuple[str, str], dict[int | None, MetricCell]] = defaultdict(dict)
+    by_place: dict[tuple[str, str], dict[int | None, CellRow]] = defaultdict(dict)
     names = set()
     for row in cells:
         by_place[cell_id(row), row.arm][row.metric_id] = row
@@ -144,7 +142,7 @@ def look_of(
             for name in sorted(names)
         ),
         gauges={
-            each.metric.key: gauge_reading(stage.rollout.flag.environment, each.metric, now)
+            each.metric.key: read.gauge(each.metric)
             for each in guards
             if each.metric.kind == Metric.Kind.GAUGE
         },
@@ -152,7 +150,7 @@ def look_of(
     )
 
 
-def _as_of(mark: RollupMark | None, t_min: float, now: datetime) -> contract.AsOf | None:
+def _as_of(mark: MarkRow | None, t_min: float, now: datetime) -> contract.AsOf | None:
     """Both arms come through one feed, so they are complete up to the same minute."""
     if mark is None or mark.complete_to is None or mark.rolled_at is None:
         return None
@@ -161,14 +159,15 @@ def _as_of(mark: RollupMark | None, t_min: float, now: datetime) -> contract.AsO
     return contract.AsOf(up_to, up_to)
 
 
-def conditions_of(stage: Stage, guards: Sequence[Guard], now: datetime) -> contract.Conditions:
+def conditions_of(stage: Stage, guards: Sequence[Guard], read: Rows) -> contract.Conditions:
     """What must hold besides the evidence."""
-    rollout = stage.rollout
-    today = timezone.localdate(now)
+    rollout, now = stage.rollout, read.now
     return contract.Conditions(
         approved=not stage.needs_approval or bool(stage.approved_by),
-        compliance_signed=not selectors.unsigned_items(rollout.flag, today),
-        capacity_left=capacity.capacity_left(stage, guards, now),
+        compliance_signed=rollout.flag_id not in read.unsigned,
+        capacity_left=capacity.capacity_left(
+            stage, guards, now, needs_places=rollout.flag_id in read.needs_places
+        ),
         frozen=is_frozen(now),
         paused=rollout.status == Rollout.Status.PAUSED,
         left=stage.status == Stage.Status.DONE,
@@ -177,7 +176,7 @@ def conditions_of(stage: Stage, guards: Sequence[Guard], now: datetime) -> contr
     )
 
 
-def ramp_of(stage: Stage, cells: Sequence[MetricCell], now: datetime) -> Ramp | None:
+def ramp_of(stage: Stage, cells: Sequence[CellRow], now: datetime) -> Ramp | None:
     """Where the stage stands in its ramp; None without one."""
     if not stage.ramp or stage.status != Stage.Status.RUNNING:
         return None
@@ -199,7 +198,7 @@ def is_frozen(now: datetime) -> bool:
     return any(window[0] <= now < window[1] for window in windows)
 
 
-def cell_id(row: MetricCell) -> str:
+def cell_id(row: CellRow) -> str:
     """The name of a row's cell; arms and metrics share it."""
     return _name(row.stratum, row.epoch, row.chance_ppb)
 

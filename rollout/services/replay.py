@@ -11,7 +11,7 @@ from huidu import promotion
 from huidu.errors import EvidenceError
 from huidu.promotion.ramp import Ramp
 from rollout.models import Decision
-from rollout.services import review
+from rollout.services import deciding, recorded
 
 TOLERANCE = 1e-9
 """Relative; another machine's arithmetic may differ in the last digits of an e-value."""
@@ -31,13 +31,13 @@ def replay(decision: Decision) -> list[Difference]:
     Raises:
         EvidenceError: the record is incomplete.
     """
-    material = review.material_of(decision)
+    material = recorded.material_of(decision)
     try:
         after, outcome = promotion.review(
             material.plan, material.state, material.look, material.conditions
         )
     except EvidenceError as error:
-        after, outcome = material.state, review.refused(error)
+        after, outcome = material.state, deciding.refused(error)
     differences = list(_compare("outcome", decision.outcome, msgspec.to_builtins(outcome)))
     differences += _compare("state_after", decision.state_after, msgspec.to_builtins(after))
     columns = {"decision": outcome.decision.value, "code": outcome.code}
@@ -45,7 +45,7 @@ def replay(decision: Decision) -> list[Difference]:
         differences += _compare(name, getattr(decision, name), replayed)
     if decision.ramp is not None:
         ramp = msgspec.convert(decision.ramp["given"], Ramp)
-        differences += _compare("ramp", decision.ramp, review.ramp_told(ramp, outcome))
+        differences += _compare("ramp", decision.ramp, deciding.ramp_told(ramp, outcome))
     return differences
 
 

@@ -12,7 +12,7 @@ from cohorts import tasks as who
 from rollout import tasks as when
 from rollout import tasks_evidence
 from rollout.models import Decision, Flag, Rollout, Stage
-from rollout.services import evidence, gauges, review
+from rollout.services import evidence_reach, gauges, looks
 from rollout.services.sources import SourceError, address
 from tests.rollout.evidence.conftest import NOON, World
 
@@ -53,14 +53,14 @@ def other_stage(number: int) -> Stage:
 
 def test_one_sick_stage_keeps_no_other_waiting(world: World, monkeypatch: pytest.MonkeyPatch):
     others = [other_stage(i) for i in range(3)]
-    healthy = review.roll_up_and_review
+    healthy = looks.look_of
 
-    def sick(stage_id: int, **given: Any) -> Any:
-        if stage_id == world.stage.pk:
+    def sick(stage: Stage, *given: Any, **more: Any) -> Any:
+        if stage.pk == world.stage.pk:
             raise RuntimeError("this stage is sick")
-        return healthy(stage_id, **given)
+        return healthy(stage, *given, **more)
 
-    monkeypatch.setattr(review, "roll_up_and_review", sick)
+    monkeypatch.setattr(looks, "look_of", sick)
     assert tasks_evidence.review_running_stages() == {"failed": 1, "hold": 3}
     assert set(Decision.objects.values_list("stage", flat=True)) == {each.pk for each in others}
 
@@ -85,7 +85,7 @@ def test_a_writer_that_hangs_delays_reviews_and_breaks_nothing(
 
     from rollout.services.exposures import write_evidence
 
-    monkeypatch.setattr(evidence, "LOCK_WAIT", "100ms")
+    monkeypatch.setattr(evidence_reach, "LOCK_WAIT", "100ms")
     writing, done = threading.Event(), threading.Event()
 
     def hang() -> None:

@@ -1,0 +1,136 @@
+"""Stages reviewed together are decided as each would be alone."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from django.db import connection, transaction
+
+from rollout.models import Decision, Guard, MetricCell, Rollout, RollupMark, Stage
+from rollout.services import evidence, look_rows, review
+from rollout.services.replay import replay
+from tests.rollout.evidence.conftest import World, at, live, outcome
+from tests.rollout.evidence.test_ticks import other_stage
+
+RATES = {"failed": (0.2, 0.2)}
+
+
+def some_stages(world: World) -> list[int]:
+    """The world's stage and two more with the same guard, which nobody meets."""
+    metric = world.guard("failed").metric
+    others = [other_stage(i) for i in range(2)]
+    for each in others:
+        Guard.objects.create(stage=each, metric=metric, margin_rel=0.5)
+    return [world.stage.pk, *(each.pk for each in others)]
+
+
+def told() -> dict[int, list[Any]]:
+    columns = (
+        "look at decision code metric text reasons plan state state_after evidence outcome ramp "
+        "dry_run acted by code_version"
+    )
+    found: dict[int, list[Any]] = {}
+    for row in Decision.objects.order_by("look"):
+        found.setdefault(row.stage_id, []).append([getattr(row, each) for each in columns.split()])
+    return found
+
+
+def cells(stage: int) -> list[tuple[Any, ...]]:
+    columns = ("metric", "arm", "stratum", "epoch", "chance_ppb", "hour", "latest", "users", "sums")
+    return sorted(MetricCell.objects.filter(stage=stage).values_list(*columns), key=str)
+
+
+def test_together_as_if_alone(world: World):
+    ids = some_stages(world)
+    for hour in (1, 2, 3):
+        live(world, range(hour * 60, hour * 60 + 60), at(hours=hour), seed=1, rates=RATES)
+        now = at(hours=hour, minutes=5)
+        with transaction.atomic():
+            for each in ids:
+                review.roll_up_and_review(each, now=now)
+            alone = told()
+            transaction.set_rollback(True)
+        assert len(review.review_together(ids, now=now)) == len(ids)
+        assert told() == alone
+    assert all(replay(each) == [] for each in Decision.objects.all())
+
+
+def test_stages_without_news_are_marked_as_read(world: World):
+    ids = some_stages(world)
+    live(world, range(60), at(hours=1), seed=1, rates=RATES)
+    review.review_together(ids, now=at(hours=1, minutes=5))
+    live(world, range(60, 90), at(hours=2), seed=1, rates=RATES)
+    world.send(outcome("u1", "failed", at(hours=2), event_id="again"))
+    world.send(outcome("stranger", "failed", at(hours=2)))
+    review.review_together(ids, now=at(hours=2, minutes=5))
+    columns = ("exposures", "outcomes", "complete_to", "rolled_at")
+    marks = RollupMark.objects.filter(metric__isnull=False).values_list(*columns)
+    assert len(marks) == len(ids)
+    assert len(set(marks)) == 1
+    assert RollupMark.objects.filter(metric=None).values("exposures").distinct().count() == 1
+    before = cells(world.stage.pk)
+    assert sum(row[-2] for row in before if row[0] is None and row[-3]) == 90
+    evidence.recompute(Stage.objects.get(pk=world.stage.pk), now=at(hours=2, minutes=5))
+    assert cells(world.stage.pk) == before
+    assert not any(cells(each) for each in ids[1:])
+
+
+def test_a_stage_that_somebody_holds_is_passed_by(world: World):
+    ids = some_stages(world)
+    held, done = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with transaction.atomic():
+            Stage.objects.select_for_update(no_key=True).get(pk=ids[0])
+            held.set()
+            done.wait(10)
+        connection.close()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    held.wait(10)
+    found = review.review_together(ids, now=at(hours=1))
+    done.set()
+    thread.join()
+    assert {each.decision.stage_id for each in found} == set(ids[1:])
+    assert [each.decision.stage_id for each in review.review_together(ids, now=at(hours=1))] == [
+        ids[0]
+    ]
+
+
+def test_a_user_who_meets_a_stage_does_not_keep_its_look_waiting(world: World):
+    """Writing an exposure locks the key of its stage, and no more than that."""
+    some_stages(world)
+    met, done = threading.Event(), threading.Event()
+
+    def meet() -> None:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute(
+                    "SELECT 1 FROM rollout_stage WHERE id = %s FOR KEY SHARE", [world.stage.pk]
+                )
+            met.set()
+            done.wait(10)
+        connection.close()
+
+    thread = threading.Thread(target=meet)
+    thread.start()
+    met.wait(10)
+    assert review.review_stage(world.stage.pk, now=at(hours=1)) is not None
+    done.set()
+    thread.join()
+
+
+def test_a_rollback_cut_short_is_carried_out_beside_stages_that_are_due(world: World):
+    ids = some_stages(world)
+    review.review_together(ids[:1], now=at(hours=1))
+    Decision.objects.update(decision=Decision.Verdict.ROLL_BACK, code="harm_proven")
+    assert look_rows.last_looks(ids)[ids[0]].decision == "roll_back"
+    found = review.review_together(ids, now=at(hours=1, minutes=1))
+    assert [(each.decision.stage_id, each.acted) for each in found] == [
+        (ids[0], True),
+        (ids[1], False),
+        (ids[2], False),
+    ]
+    assert Rollout.objects.get(pk=world.rollout.pk).status == Rollout.Status.ROLLED_BACK
