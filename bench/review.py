@@ -209,6 +209,7 @@ def make_stages(metrics: list[Any], numbers: range, *, hours: int) -> list[Any]:
             status="running",
             entered_at=NOON,
             drawn_at=NOON,
+            needs_approval=True,  # what is proven must not end a stage of the bench
         )
         for rollout in rollouts
     )

@@ -15,7 +15,6 @@ import msgspec
 from cohorts import selectors as who
 from huidu import model
 from huidu.engine import Compiled
-from huidu.history import Paid
 from huidu.version import CODE_VERSION
 from rollout.explanations import AUDIENCES
 from rollout.mappers import iso
@@ -58,10 +57,7 @@ def freeze(
         "secret": sorted(words.secret),
         "answer": msgspec.to_builtins(found.answer),
         "facts": {
-            "attributes": {
-                name: fact.days() if isinstance(fact, Paid) else fact
-                for name, fact in user.attributes.items()
-            },
+            "attributes": dict(user.attributes),
             "learned": {name: iso(each) for name, each in who.learned(user.key, at).items()},
             "admissions": {
                 str(slot): msgspec.structs.asdict(each) for slot, each in user.admissions.items()
