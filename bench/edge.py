@@ -55,6 +55,7 @@ CONNECTIONS = 64
 NGINX, SINGLE, BULK = "nginx, empty 200", "single", "bulk of 100"
 UVICORN = "uvicorn, empty ASGI application"
 GRANIAN = "granian, empty ASGI application"
+CONSTANT, LEAST = "constant answer on uvloop", "prototype of a check"
 ASGI = """
 async def application(scope, receive, send):
     if scope["type"] == "lifespan":
@@ -64,6 +65,7 @@ async def application(scope, receive, send):
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": b"{}"})
 """
+PROBE = '{"context":{"targetingKey":"u1"}}'
 SCRIPT = """
 local n, users = 0, %(users)d
 wrk.method = "POST"
@@ -79,8 +81,14 @@ end
 
 def cpu_seconds(process: int) -> float:
     """User and system time a process has used."""
+    return sum(cpu_times(process))
+
+
+def cpu_times(process: int) -> tuple[float, float]:
+    """User time a process has used, and system time."""
     fields = Path(f"/proc/{process}/stat").read_text().rsplit(")", 1)[1].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    tick = os.sysconf("SC_CLK_TCK")
+    return int(fields[11]) / tick, int(fields[12]) / tick
 
 
 def load(
@@ -107,12 +115,17 @@ def run(
     folder: Path, url: str, seconds: int, process: int, redis: int, **options: int
 ) -> dict[str, Any]:
     """CPU time per request of the server and of Redis, in microseconds, and what wrk saw."""
-    before = cpu_seconds(process), cpu_seconds(redis)
+    before, redis_before = cpu_times(process), cpu_seconds(redis)
     said = load(folder, url, seconds, **options)
-    used = cpu_seconds(process) - before[0], cpu_seconds(redis) - before[1]
+    user, system = (
+        (now - then) / said["requests"] * 1e6
+        for now, then in zip(cpu_times(process), before, strict=True)
+    )
+    behind = (cpu_seconds(redis) - redis_before) / said["requests"] * 1e6
     return {
-        "cpu_us": round(used[0] / said["requests"] * 1e6, 2),
-        "redis_cpu_us": round(used[1] / said["requests"] * 1e6, 2),
+        "cpu_us": round(user + system, 2),
+        "system_us": round(system, 2),
+        "redis_cpu_us": round(behind, 2),
         "per_second": round(said["per_second"]),
         "p50": said["50"],
         "p99": said["99"],
@@ -127,7 +140,7 @@ def serving(command: list[str], port: int) -> Iterator[int]:
     )
     try:
         for _ in range(200):
-            probe = ["curl", "-s", "-o", "/dev/null", f"http://127.0.0.1:{port}/"]
+            probe = ["curl", "-s", "-o", "/dev/null", f"http://127.0.0.1:{port}/", "-d", PROBE]
             if subprocess.run(probe).returncode == 0:
                 break
             time.sleep(0.02)
@@ -194,19 +207,32 @@ def main() -> None:
         "--first", action="store_true", help="measure latency before all other work (root)"
     )
     parser.add_argument("--granian", help="a granian to measure as a candidate")
+    parser.add_argument("--cost-only", action="store_true", help="no latency; keep no result")
     parser.add_argument("--leak", action="store_true", help="look at memory, not at time")
     arguments = parser.parse_args()
     if arguments.leak:
         leak(arguments.seconds)
         return
-    report = compare(arguments.seconds, arguments.rounds, arguments.granian, first=arguments.first)
+    report = compare(
+        arguments.seconds,
+        arguments.rounds,
+        arguments.granian,
+        first=arguments.first,
+        paces=0 if arguments.cost_only else arguments.rounds,
+    )
     text = json.dumps(report, indent=1)
+    if arguments.cost_only:
+        for name, result in report["results"].items():
+            costs = f"{result['cpu_us']:7.2f} us, of it system {result['system_us']:5.2f}"
+            each = result["times_nginx_in_each_round"]
+            print(f"{name:34} {costs} {result['times_nginx']:6.2f} x nginx, {each}")
+        return
     (ROOT / "bench" / "results" / "edge.json").write_text(text + "\n")
     print(text)
 
 
 def compare(
-    seconds: int, rounds: int, granian: str | None, *, first: bool = False
+    seconds: int, rounds: int, granian: str | None, *, first: bool = False, paces: int = 0
 ) -> dict[str, Any]:
     """Measure all in turns."""
     folder = Path(tempfile.mkdtemp(prefix="huidu-bench-"))
@@ -216,7 +242,12 @@ def compare(
         sys.executable, "-m", "uvicorn", "--app-dir", str(folder), "--loop", "uvloop",
         "--http", "httptools", "--no-access-log", "--lifespan", "off", *plain,
     ]  # fmt: skip
-    others = {NGINX: (nginx(folder, 9461), 9461), UVICORN: (uvicorn, 9462)}
+    least = [sys.executable, str(ROOT / "bench" / "prototype.py"), "--port"]
+    others = {
+        NGINX: (nginx(folder, 9461), 9461),
+        UVICORN: (uvicorn, 9462),
+        CONSTANT: ([*least, "9464"], 9464),
+    }
     if granian:
         plain[3] = "9463"
         command = [granian, "--interface", "asgi", "--workers", "1", "--no-access-log"]
@@ -235,10 +266,15 @@ def compare(
         pid = edge.process.pid
         os.sched_setaffinity(pid, {0})
         base = f"http://127.0.0.1:{edge.port}/ofrep/v1/evaluate/flags"
+        buckets = str(profile.buckets_for(USERS))
+        where = store.url.removeprefix("unix://")
+        others[LEAST] = [*least, "9465", "--socket", where, "--buckets", buckets], 9465
         asked = {
             name: (f"http://127.0.0.1:{port}/", stack.enter_context(serving(command, port)), 0)
             for name, (command, port) in others.items()
         }
+        url, process, _ = asked[LEAST]
+        asked[LEAST] = url + "ofrep/v1/evaluate/flags/weilidai", process, USERS
         asked[SINGLE] = base + "/weilidai", pid, USERS
         asked["single, users asked about before"] = base + "/weilidai", pid, FEW
         asked[BULK] = base, pid, USERS
@@ -254,8 +290,8 @@ def compare(
             for process in (0, redis, *(process for _, process, _ in asked.values())):
                 os.sched_setscheduler(process, os.SCHED_FIFO, os.sched_param(10))
         paced = {
-            SINGLE: [pace(edge.port, rate, seconds, checks=True) for _ in range(rounds)],
-            NGINX: [pace(9461, rate, seconds) for _ in range(rounds)],
+            SINGLE: [pace(edge.port, rate, seconds, checks=True) for _ in range(paces)],
+            NGINX: [pace(9461, rate, seconds) for _ in range(paces)],
         }
         memory = resident_kb(pid)
     for name, result in results.items():

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from django.conf import settings
 from django.db import connection
-from django.db.models import Min, Sum
+from django.db.models import Min
 
 from cohorts import mappers, memberships, records
 from cohorts.columns import RISK_DAY
@@ -23,7 +23,9 @@ from cohorts.models import (
     ProfileHistory,
 )
 from huidu import model
+from huidu.history import DAYS, NAME, Paid
 from huidu.risk import risk_now
+from huidu.wire import ring
 from huidu.wire.profile import MONTH_DAYS, WEEK_DAYS, user
 
 CHUNK: Final = 5_000
@@ -42,6 +44,7 @@ class PastProfile(msgspec.Struct, frozen=True):
     user_id: str
     attributes: dict[str, Any]
     as_of: datetime.datetime
+    paid: Paid
 
 
 def day_of(at: datetime.datetime) -> datetime.date:
@@ -56,12 +59,20 @@ def weekly_payments(user_id: str, at: datetime.datetime) -> int:
 
 def payments_until(user_id: str, at: datetime.datetime, days: int) -> int:
     """Payments of the `days` days that end with the day of `at`, that day up to `at` itself."""
+    return sum(payments_by_day(user_id, at)[:days])
+
+
+def payments_by_day(user_id: str, at: datetime.datetime) -> list[int]:
+    """Payments of the day of `at` up to `at` itself, and of each of the 29 days before it."""
     today = day_of(at)
-    before = DailyPayments.objects.filter(
-        user_id=user_id, day__gt=today - datetime.timedelta(days=days), day__lt=today
-    ).aggregate(total=Sum("count"))["total"]
-    of_today = PaymentEvent.objects.filter(user_id=user_id, day=today, paid_at__lte=at).count()
-    return (before or 0) + of_today
+    counts = [0] * DAYS
+    counts[0] = PaymentEvent.objects.filter(user_id=user_id, day=today, paid_at__lte=at).count()
+    rows = DailyPayments.objects.filter(
+        user_id=user_id, day__gt=today - datetime.timedelta(days=DAYS), day__lt=today
+    )
+    for day, count in rows.values_list("day", "count"):
+        counts[(today - day).days] = count
+    return counts
 
 
 def counts_on(day: datetime.date) -> dict[str, Counts]:
@@ -95,13 +106,14 @@ def profile_at(user_id: str, at: datetime.datetime) -> PastProfile | None:
     for changes in rows:
         facts.update(changes)
     known = {name: fact for name, fact in facts.items() if fact is not None}
-    known["weekly_payments"] = payments_until(user_id, at, WEEK_DAYS)
-    known["monthly_payments"] = payments_until(user_id, at, MONTH_DAYS)
+    counts = payments_by_day(user_id, at)
+    known["weekly_payments"] = sum(counts[:WEEK_DAYS])
+    known["monthly_payments"] = sum(counts[:MONTH_DAYS])
     scored_on = known.pop(RISK_DAY, None)
     if "risk_score" in known and scored_on:
         day = datetime.date.fromisoformat(scored_on)
         known["risk_score"] = risk_now(known["risk_score"], day, day_of(at))
-    return PastProfile(user_id, known, at)
+    return PastProfile(user_id, known, at, Paid(ring.pack(counts)))
 
 
 _LEARNED: Final = """
@@ -139,6 +151,8 @@ def held_user(user_id: str, at: datetime.datetime) -> model.User:
     facts = {
         name: fact for name, fact in (found.attributes if found else {}).items() if name in registry
     }
+    if found is not None:
+        facts[NAME] = found.paid
     rows = list(Admission.objects.filter(user_id=user_id))
     # Weights are frozen by a rollout's first draw: before it nothing was remembered.
     draws = Draw.objects.filter(slot__in=[row.slot for row in rows]).values("slot")
@@ -190,15 +204,20 @@ def held_users(
 
 
 def every_user(
-    today: datetime.date, registry: Mapping[str, model.Attribute], after: str = ""
+    today: datetime.date,
+    registry: Mapping[str, model.Attribute],
+    after: str = "",
+    *,
+    by_day: bool = False,
 ) -> Iterator[model.User]:
     """All users with a profile, by user id, as the engine judges them on `today`.
 
     Args:
         after: only those behind this user id.
+        by_day: with their daily counts, which only rules with hysteresis ask for.
     """
     for user_ids in chunks_of_users(after):
-        yield from records.users(user_ids[0], user_ids[-1], today, registry)
+        yield from records.users(user_ids[0], user_ids[-1], today, registry, by_day=by_day)
 
 
 def chunks_of_users(after: str = "") -> Iterator[list[str]]:

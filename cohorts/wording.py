@@ -143,6 +143,12 @@ class _Speaker:
                 return f"{label} {SIGNS[operator]} {self._value(word, rest[0])}"
             case "between" if len(rest) == 2:
                 return self._between(name, rest[0], rest[1])
+            case "hysteresis" if len(rest) == 2:
+                return gettext("%(attribute)s: enters above %(enter)s, leaves below %(leave)s") % {
+                    "attribute": label,
+                    "enter": self._value(Word(word.label, "", word.type), rest[0]),
+                    "leave": self._value(word, rest[1]),
+                }
             case "in" | "within":
                 return gettext("%(attribute)s is one of %(values)s") % {
                     "attribute": label,

@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+import msgspec
+
 from huidu import model
 from huidu.engine.explain import Explanation, Need, Outcome, Step
 from rollout import wording
@@ -171,6 +173,7 @@ def _need(need: Need, language: str, words: Wording) -> dict[str, Any]:
         "value": need.value,
         "negated": need.negated,
         "outcome": need.outcome,
+        "crossing": None if need.crossing is None else msgspec.to_builtins(need.crossing),
     }
 
 
@@ -198,6 +201,10 @@ def _missing(
 
 def _gap(need: Need) -> float | int | None:
     """How far a counted condition is away; None when it is met or cannot be counted."""
+    if need.crossing is not None and need.outcome is Outcome.FAIL and not need.negated:
+        enter, leave = need.wanted
+        # Who fell out only today comes back at the leave line, anybody else above the other.
+        return int((leave if need.crossing.days_ago == 0 else enter + 1) - need.value)
     numbers = all(
         isinstance(each, int | float) and not isinstance(each, bool)
         for each in (need.value, need.wanted)

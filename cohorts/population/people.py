@@ -25,7 +25,7 @@ from cohorts import mappers, selectors
 from cohorts.population import columns
 from cohorts.population.columns import Kept
 from cohorts.population.figures import Scale
-from cohorts.population.sql import NotHeld, Terms, Users
+from cohorts.population.sql import NotHeld, Terms, Unsayable, Users
 from huidu.errors import StateError
 
 logger = logging.getLogger("huidu.cohorts")
@@ -204,6 +204,13 @@ def ask(
     if not is_few() and (people := newest()) is not None:
         try:
             return question(people)
+        except Unsayable as lack:
+            if too_many():
+                raise StateError(
+                    f"a rule that looks at {lack} is judged user by user, and there are more than "
+                    f"{MOST_LIVE:,} users: preview it with plain comparisons"
+                ) from lack
+            raise
         except NotHeld as lack:
             logger.info("cohorts.population_lacks what=%s", lack)
             if too_many():

@@ -25,6 +25,10 @@ class NotHeld(Exception):  # noqa: N818 (no fault: another way of counting may a
     """The table cannot answer this exactly; says what it lacks."""
 
 
+class Unsayable(NotHeld):
+    """No table will ever answer this; the engine does."""
+
+
 class Users:
     """The columns of a table of users, as expressions."""
 
@@ -157,6 +161,10 @@ class Terms:
             if bound is not None:
                 parts.append(f"{column} {sign} {self.value(leaf.attribute, bound)}")
         return both(parts)
+
+    @claim.register
+    def _(self, leaf: claims.Hysteresis) -> str:
+        raise Unsayable("the daily counts of payments")
 
     @claim.register
     def _(self, leaf: claims.OneOf) -> str:

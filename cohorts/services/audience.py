@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from cohorts import mappers
+from huidu.engine.claims import Hysteresis
+from huidu.engine.nodes import Node
 from huidu.engine.predicate import Predicate, predicate
 from huidu.engine.rules import Reader
 from huidu.errors import RuleError
@@ -31,6 +33,7 @@ class Judge:
         reader = Reader(self.registry, {each.key: each for each in mappers.cohorts()})
         read = reader.read(audience, "audience")
         self._fits, self._misfits = predicate(read, True), predicate(read, False)
+        read_rules = [read]
         self._weights: list[tuple[Predicate, int]] = []
         for index, each in enumerate(weights):
             weight = each.get("weight")
@@ -41,6 +44,9 @@ class Judge:
                 )
             node = reader.read(each.get("rule"), f"weights[{index}].rule")
             self._weights.append((predicate(node), weight))
+            read_rules.append(node)
+        self.by_day = any(map(asks_by_day, read_rules))
+        """Whether users must be read with their daily counts."""
 
     def fits(self, user: User) -> bool | None:
         """Whether the user belongs to the audience; None when data is missing to say."""
@@ -56,6 +62,11 @@ class Judge:
         return 1
 
 
+def asks_by_day(rule: Node) -> bool:
+    """Whether a rule looks at daily counts."""
+    return any(isinstance(leaf, Hysteresis) for leaf in rule.leaves())
+
+
 class Ladder:
     """Tells of each user the first rule that is definitely true, such as his tier.
 
@@ -64,7 +75,9 @@ class Ladder:
     """
 
     def __init__(self, reader: Reader, rungs: Rungs) -> None:
-        self._rungs = [(key, predicate(reader.read(rule, key))) for key, rule in rungs]
+        read = [(key, reader.read(rule, key)) for key, rule in rungs]
+        self._rungs = [(key, predicate(rule)) for key, rule in read]
+        self.by_day = any(asks_by_day(rule) for _, rule in read)
 
     def rung(self, user: User) -> str:
         """The key of the first rule that fits; "" when none does."""

@@ -209,7 +209,7 @@ def _after(row: DrawJob, judge: Judge) -> list[User]:
     if not ids:
         return []
     today = selectors.day_of(row.begun_at)
-    return list(records.users(ids[0], ids[-1], today, judge.registry))
+    return list(records.users(ids[0], ids[-1], today, judge.registry, by_day=judge.by_day))
 
 
 def _remember(row: DrawJob) -> int | None:

@@ -196,7 +196,7 @@ def _members_before(slot: int, moment: datetime.datetime) -> frozenset[str]:
 
 
 def _everybody(judge: Judge, now: datetime.datetime) -> Iterator[User]:
-    return selectors.every_user(selectors.day_of(now), judge.registry)
+    return selectors.every_user(selectors.day_of(now), judge.registry, by_day=judge.by_day)
 
 
 def is_in(buckets: Any, weights: Any, members: Any, threshold: int) -> Any:

@@ -205,7 +205,9 @@ def by_engine(before: Rule, after: Rule, tiers: Mapping[str, Rungs]) -> Comparis
     found.portrait.tiers = {name: Counter() for name in ladders}
     picked: list[tuple[int, str, User]] = []
     users = 0
-    for user in selectors.every_user(selectors.day_of(found.as_of), judges[0].registry):
+    by_day = any(each.by_day for each in judges) or any(each.by_day for each in ladders.values())
+    today = selectors.day_of(found.as_of)
+    for user in selectors.every_user(today, judges[0].registry, by_day=by_day):
         users += 1
         was, fits = (judge.fits(user) for judge in judges)
         _count(found.before, was)

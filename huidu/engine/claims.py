@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
+from huidu import history
 from huidu.engine import values
 from huidu.engine.nodes import TRUE, Facts, Node, Scope, both, either
 from huidu.engine.values import UNKNOWN, Memo
@@ -103,6 +104,41 @@ class Range(Leaf, frozen=True, kw_only=True):
     def _is_known(self, variable: str) -> str:
         # NaN stands for an unknown number and fails every comparison by itself.
         return TRUE if self.attribute.type in NUMERIC else f"{variable} is not None"
+
+
+class Hysteresis(Leaf, frozen=True, kw_only=True):
+    """A weekly figure came above `enter` and has not fallen below `leave` since."""
+
+    enter: int
+    leave: int
+
+    def truth(self, facts: Facts) -> bool | None:
+        value = facts.value(self.attribute)
+        if value is UNKNOWN:
+            return None
+        if not self.leave <= value <= self.enter:
+            return bool(value > self.enter)
+        return history.was_inside(facts.days(self.attribute), self.enter, self.leave)
+
+    def when_true(self, variable: str, scope: Scope) -> str:
+        enter, leave = scope.constant(self.enter), scope.constant(self.leave)
+        return both(
+            is_known(self.attribute, variable, scope),
+            f"({variable} > {enter} or {variable} >= {leave} and {self._was_inside(scope)})",
+        )
+
+    def when_false(self, variable: str, scope: Scope) -> str:
+        enter, leave = scope.constant(self.enter), scope.constant(self.leave)
+        was_outside = f"{self._was_inside(scope)} is False"
+        return both(
+            is_known(self.attribute, variable, scope),
+            f"({variable} < {leave} or {variable} <= {enter} and {was_outside})",
+        )
+
+    def _was_inside(self, scope: Scope) -> str:
+        """Looked at only by those whose figure of today lies between the lines."""
+        days = scope.days(self.attribute)
+        return f"was_inside({days}, {scope.constant(self.enter)}, {scope.constant(self.leave)})"
 
 
 class OneOf(Leaf, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from huidu.engine.claims import Is, Leaf, OneOf, Range
+from huidu.engine.claims import Hysteresis, Is, Leaf, OneOf, Range
 from huidu.engine.explain import Outcome, Step, StepKind, explain
 from huidu.engine.nodes import Node
 from huidu.engine.plan import Plan
@@ -259,6 +259,8 @@ def _values(leaves: list[Leaf], direction: Direction, given: Any) -> list[Any]:
 def _bounds(leaf: Leaf) -> Iterable[int | float]:
     if isinstance(leaf, Range):
         return [bound for bound in (leaf.low, leaf.high) if bound is not None]
+    if isinstance(leaf, Hysteresis):
+        return (leaf.enter, leaf.leave)
     return leaf.members if isinstance(leaf, OneOf) else ()
 
 

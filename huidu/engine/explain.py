@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from huidu.engine import answers
+from huidu.history import Crossing
 from huidu.model import Answer, User
 
 if TYPE_CHECKING:
@@ -48,7 +49,8 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     """One claim a rule made about the user.
 
     `value` is what was given, None if nothing was. `operator` and `wanted` are as the rule has
-    them; `negated` says that the claim stood under an odd number of "not".
+    them; `negated` says that the claim stood under an odd number of "not". `crossing` is told of
+    ``hysteresis``: on which day the user came in or fell out.
     """
 
     attribute: str
@@ -57,6 +59,7 @@ class Need(msgspec.Struct, frozen=True, kw_only=True):
     value: Any
     outcome: Outcome
     negated: bool = False
+    crossing: Crossing | None = None
 
 
 class Step(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final
 
-from huidu.engine.claims import Contains, Is, Leaf, OneOf, Range, StartsWith, Within
+from huidu import history
+from huidu.engine.claims import Contains, Hysteresis, Is, Leaf, OneOf, Range, StartsWith, Within
 from huidu.engine.constants import constant, shown
 from huidu.errors import RuleError
 from huidu.model import Attribute, AttributeType
@@ -91,6 +92,32 @@ def _between(operator: str, arguments: Any, path: str, reader: Reader) -> Leaf:
             path=path,
         )
     return _range(attribute, operator, operands[1:], low=low, high=high)
+
+
+def _hysteresis(operator: str, arguments: Any, path: str, reader: Reader) -> Leaf:
+    operands = _list_of(arguments, (3,), operator, path)
+    attribute, enter = _attribute_first(operands[:2], operator, path, reader)
+    path = f"{path}.{attribute.name}"
+    if attribute.name != history.ATTRIBUTE or attribute.type is not AttributeType.INTEGER:
+        raise RuleError(
+            f"{operator} is for {history.ATTRIBUTE}, the figure whose past days are known; got "
+            f"{shown(attribute.name)}",
+            path=path,
+        )
+    enter, leave = constant(attribute, enter, path), constant(attribute, operands[2], path)
+    if leave < 1:
+        raise RuleError(
+            f"expected a leave line of 1 or more, below which users can fall; got {leave}",
+            path=path,
+        )
+    if enter <= leave:
+        raise RuleError(
+            f"expected an enter line above the leave line, got enter {enter} and leave {leave}",
+            path=path,
+        )
+    return Hysteresis(
+        attribute=attribute, operator=operator, wanted=operands[1:], enter=enter, leave=leave
+    )
 
 
 def _in(operator: str, arguments: Any, path: str, reader: Reader) -> Leaf:
@@ -253,6 +280,7 @@ _OPERATORS: Final[dict[Any, Callable[[str, Any, str, Reader], Leaf]]] = {
     ">": _comparison,
     ">=": _comparison,
     "between": _between,
+    "hysteresis": _hysteresis,
     "in": _in,
     "starts_with": _starts_with,
     "sem_ver": _sem_ver,

@@ -39,12 +39,18 @@ class Facts(Protocol):
     def value(self, attribute: Attribute) -> Any:
         """The value in the form rules compare, or `UNKNOWN`."""
 
+    def days(self, attribute: Attribute) -> Any:
+        """The daily counts behind the attribute (`huidu.history.Paid`), None if not known."""
+
 
 class Scope(Protocol):
     """The generated function a source is written for."""
 
     def variable(self, attribute: Attribute) -> str:
         """Name of the local variable that holds the attribute, loaded and checked."""
+
+    def days(self, attribute: Attribute) -> str:
+        """Name of the local variable that holds the daily counts behind the attribute, or None."""
 
     def constant(self, value: Any) -> str:
         """Name under which the generated function finds this object."""

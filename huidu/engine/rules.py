@@ -5,6 +5,7 @@
     {"==": [{"var": "staff"}, true]}                    ==  !=  <  <=  >  >=, either way round
     {"<=": [10, {"var": "weekly_payments"}, 30]}        < and <= also with the attribute between
     {"between": [{"var": "weekly_payments"}, 10, 30]}   both ends included
+    {"hysteresis": [{"var": "weekly_payments"}, 20, 15]}   in above 20, out below 15
     {"in": [{"var": "tier"}, ["gold", "silver"]]}       one of
     {"in": ["beta", {"var": "tags"}]}                   a list holds, or a text contains
     {"starts_with": [{"var": "device"}, "iPhone"]}

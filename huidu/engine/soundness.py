@@ -10,6 +10,7 @@ from itertools import pairwise
 from math import isfinite
 from typing import Any, Final
 
+from huidu import history
 from huidu.engine import values
 from huidu.engine.answers import open_stages
 from huidu.engine.constants import shown
@@ -54,6 +55,8 @@ def check_attributes(attributes: Sequence[Attribute]) -> None:
     for each in attributes:
         at = f"attribute {each.name}"
         _key(each.name, f"{at}, name")
+        if each.name == history.NAME:
+            raise SnapshotError("expected a name that the engine does not use itself", path=at)
         least, most = each.minimum, each.maximum
         for bound, name in ((least, "minimum"), (most, "maximum")):
             if bound is not None and not isfinite(bound):

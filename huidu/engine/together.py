@@ -14,6 +14,7 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from huidu import history
 from huidu.engine.plan import Plan, RegionTable
 from huidu.engine.source import FlagWriter
 from huidu.engine.writer import Check, Writer
@@ -67,6 +68,12 @@ class SharedWriter(Writer):
     def variable(self, attribute: Attribute) -> str:
         self.looked_at.add(attribute.name)
         return self._before(lambda: super(SharedWriter, self).variable(attribute))
+
+    def days(self, attribute: Attribute) -> str:
+        name = self._before(lambda: super(SharedWriter, self).days(attribute))
+        if name != "None":
+            self.looked_at.add(history.NAME)
+        return name
 
     def identity(self, missing: str) -> None:
         self.line(f"if not key: return {missing}")

@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from huidu import reasons
+from huidu import history, reasons
 from huidu.engine import bucketing
 from huidu.engine.answers import Answers
-from huidu.engine.claims import Leaf
+from huidu.engine.claims import Hysteresis, Leaf
 from huidu.engine.explain import Drawn, Need, Outcome, Step, StepKind, enters_at
 from huidu.engine.nodes import Node, Not
 from huidu.engine.places import Given, place_step
@@ -54,6 +54,14 @@ class Known:
         if attribute.name not in self._known:
             self._known[attribute.name] = known_value(attribute, self.given(attribute))
         return self._known[attribute.name]
+
+    def days(self, attribute: Attribute) -> Any:
+        if attribute.source is AttributeSource.CALLER or attribute.source not in self._readable:
+            return None
+        try:
+            return self._given[history.NAME]
+        except KeyError:
+            return None
 
 
 class Walk:
@@ -147,10 +155,17 @@ class Walk:
                     value=given,
                     outcome=_OUTCOME[node.truth(self.known)],
                     negated=negated,
+                    crossing=self._crossing(node),
                 )
             ]
         negated = negated is not isinstance(node, Not)
         return [need for part in node.parts() for need in self._needs(part, negated)]
+
+    def _crossing(self, leaf: Leaf) -> history.Crossing | None:
+        value = self.known.value(leaf.attribute)
+        if not isinstance(leaf, Hysteresis) or value is None:
+            return None
+        return history.crossing(value, self.known.days(leaf.attribute), leaf.enter, leaf.leave)
 
     def _bucket(self, seed: int) -> int:
         return bucketing.seeded_bucket(seed, self.key)

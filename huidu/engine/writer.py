@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from xxhash import xxh3_64_intdigest
 
+from huidu import history
 from huidu.engine import values
 from huidu.engine.claims import NUMERIC
 from huidu.model import Admission, Answer, Attribute, AttributeSource, AttributeType
@@ -50,6 +51,7 @@ _TOOLS: Final[dict[str, Any]] = {
     "strings": values.strings,
     "day_of": values.day_of,
     "version_of": values.version_of,
+    "was_inside": history.was_inside,
     "DAYS": values.DAYS,
     "VERSIONS": values.VERSIONS,
     "NAN": nan,
@@ -99,6 +101,21 @@ class Writer:
             if attribute.type in _LOAD:
                 self.line("else:", f"    {_LOAD[attribute.type].format(v=name)}")
         return self._loaded[attribute.name]
+
+    def days(self, attribute: Attribute) -> str:
+        """Name of a variable with the daily counts behind an attribute, None where there are none.
+
+        They are the platform's, so they say nothing about a figure that only callers tell.
+        """
+        if attribute.source is AttributeSource.CALLER or attribute.source not in self.readable:
+            return "None"
+        if history.NAME not in self._loaded:
+            name = self._loaded[history.NAME] = f"a{len(self._loaded)}"
+            self.line(
+                f"try: {name} = attributes[{self.constant(history.NAME)}]",
+                f"except KeyError: {name} = None",
+            )
+        return self._loaded[history.NAME]
 
     @property
     def reads(self) -> frozenset[str]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Final
 
+from huidu import history
 from huidu.wire import compact, record
 
 KINDS: Final = 3 | compact.TAIL | compact.BALANCE
@@ -60,15 +61,17 @@ def source(first: int, names: frozenset[str], windows: Mapping[str, int]) -> str
             f"calm = today - ({_UPDATED}) + (n >> 61 & 127) - 32",
         ]
         values["risk_score"] = "faded(risk, calm) if calm > 0 else float(risk)"
+    skip = f"({_UPDATED}) + (n >> 55 & {compact.NO_RING}) - 2 - today"
     if summed := [name for name in windows if name in names]:
         days = tuple(windows[name] for name in summed)
-        skip = f"({_UPDATED}) + (n >> 55 & {compact.NO_RING}) - 2 - today"
         none = ", ".join("0" for _ in summed)
         before.append(
             f"[{', '.join(summed)}] = payments(rest, {skip}, {days}, tail={tail})"
             f" if {_HAS_RING} else ({none},)"
         )
         values |= {name: name for name in summed}
+    if history.NAME in names:
+        values[history.NAME] = f"paid(rest, {skip}) if {_HAS_RING} else NO_PAYMENTS"
     facts = f"{{{', '.join(f'{name!r}: {value}' for name, value in values.items())}}}"
     lines = [
         "match = find(data)",

@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from huidu import history
 from huidu.errors import ProfileError
 from huidu.model import Admission
 from huidu.risk import faded
@@ -62,7 +63,7 @@ _FIELDS: Final[tuple[tuple[int, int, str, bytes, str], ...]] = (
 its value."""
 
 BUILT_IN: Final = frozenset(
-    {name for _, _, name, _, _ in _FIELDS} | set(record.FLAGS) | set(WINDOWS)
+    {name for _, _, name, _, _ in _FIELDS} | set(record.FLAGS) | {*WINDOWS, history.NAME}
 )
 """The attributes a record has fields for."""
 
@@ -142,6 +143,11 @@ def _payments(rest: bytes, skip: int, windows: tuple[int, ...], *, tail: bool) -
     return ring.windows(rest[:size], skip, windows)
 
 
+def _paid(rest: bytes, ahead: int) -> history.Paid:
+    """The ring that `rest` begins with, still packed."""
+    return history.Paid(rest[: ring.length(rest, 0)], ahead)
+
+
 def _tail(
     data: bytes, at: int, facts: dict[str, Any], custom_names: Mapping[int, str]
 ) -> tuple[Admissions, frozenset[int]]:
@@ -186,6 +192,8 @@ _TOOLS: Final[dict[str, Any]] = {
     "before": _before,
     "faded": faded,
     "payments": _payments,
+    "paid": _paid,
+    "NO_PAYMENTS": history.Paid(),
     "number_of": int.from_bytes,
     "region_of": compact_facts.region_of,
     "FIRST": compact.FIRST,
@@ -305,6 +313,11 @@ def _source(layout: _Layout, names: frozenset[str]) -> str:
             call = f"payments({group(layout.rest)}, {skip}, {windows}, tail={layout.tail})"
             before.append(f"[{sums}] = {call}")
         items += [f"{name!r}: {name if layout.ring else 0}" for name in summed]
+    if layout.held and history.NAME in names:
+        value = "NO_PAYMENTS"
+        if layout.ring:
+            value = f"paid({group(layout.rest)}, -({days_since(layout.newest)}))"
+        items.append(f"{history.NAME!r}: {value}")
     after_facts = "NO_ADMISSIONS, NO_LISTS"
     if layout.tail:
         rest = group(layout.rest)

@@ -15,6 +15,7 @@ from typing import Any, Final
 
 from xxhash import xxh3_128_digest
 
+from huidu import history
 from huidu.model import Admission, Attribute, User
 from huidu.risk import risk_now
 from huidu.wire import compact, record
@@ -131,6 +132,9 @@ def _user(
             today = datetime.date.fromordinal(today)
         facts["weekly_payments"], facts["monthly_payments"] = windows(
             counts, last_day, today, (WEEK_DAYS, MONTH_DAYS)
+        )
+        facts[history.NAME] = (
+            history.Paid() if last_day is None else history.Paid(counts, (last_day - today).days)
         )
         if "risk_score" in facts:
             facts["risk_score"] = risk_now(facts["risk_score"], take("risk_scored_on"), today)

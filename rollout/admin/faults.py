@@ -44,6 +44,19 @@ PATTERNS: list[tuple[str, Any]] = [
     ),
     (r"^expected the lower end first", _("The lower end comes first.")),
     (
+        r"^expected an enter line above the leave line",
+        _("The line to enter must lie above the line to leave."),
+    ),
+    (r"^expected a leave line of 1 or more", _("The line to leave must be 1 or more.")),
+    (
+        r"^hysteresis is for ",
+        _("Hysteresis is for payments in 7 days, whose figures of past days are known."),
+    ),
+    (
+        r"^a rule that looks at the daily counts",
+        _("A rule with hysteresis is judged user by user, which takes too long for so many users."),
+    ),
+    (
         r"^(?P<op>\S+).* is for attributes of type .*; this one is \S+$",
         _("The operator %(op)s does not fit this attribute."),
     ),

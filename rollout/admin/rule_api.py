@@ -12,6 +12,7 @@ from django.utils.translation import get_language, gettext, pgettext
 from cohorts import models
 from cohorts.regions import regions
 from cohorts.wording import Vocabulary, rule_in_words
+from huidu import history
 from huidu.errors import HuiduError
 from rollout.admin import faults, rule_reach
 from rollout.services import stages
@@ -68,6 +69,7 @@ def editor_words() -> dict[str, Any]:
             "label": words.attributes[row.name].label,
             "unit": words.attributes[row.name].unit,
             "type": row.type,
+            "hysteresis": row.name == history.ATTRIBUTE,
         }
         for row in models.Attribute.objects.order_by("id")
     ]
@@ -96,6 +98,8 @@ def _texts() -> dict[str, str]:
         "attribute": gettext("Attribute"),
         "operator": gettext("Comparison"),
         "value": gettext("Value"),
+        "enter": gettext("enters above"),
+        "leave": gettext("leaves below"),
         "low": gettext("from"),
         "high": gettext("to"),
         "group": gettext("Group"),
@@ -128,6 +132,7 @@ def _texts() -> dict[str, str]:
         "op_>": gettext("more than"),
         "op_>=": gettext("at least"),
         "op_between": gettext("between"),
+        "op_hysteresis": gettext("with hysteresis"),
         "op_in": gettext("is one of"),
         "op_starts_with": gettext("starts with"),
         "op_contains": gettext("contains"),

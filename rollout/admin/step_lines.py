@@ -8,13 +8,14 @@ from typing import Any
 
 from django.urls import reverse
 from django.utils.dateparse import parse_datetime
-from django.utils.translation import gettext
+from django.utils.translation import gettext, pgettext
 from django.utils.translation import gettext_lazy as _
 
 from cohorts.admin.base import badge
 from cohorts.admin.fields import shown_percent
 from cohorts.wording import SIGNS, Vocabulary, label_of
 from config.templatetags.huidu import ago
+from huidu import history
 from rollout.admin.diagnose_places import partner_lines
 from rollout.models import Flag
 
@@ -115,6 +116,13 @@ def _need(need: dict[str, Any], words: Vocabulary) -> dict[str, str]:
         needed = gettext("a region that is open")
     elif need["operator"] == "funding partner":
         needed = gettext("a partner that serves the region and has room")
+    elif need["operator"] == "hysteresis":
+        negation = gettext("not") + " " if need["negated"] else ""
+        enter, leave = need["wanted"]
+        lines = {"enter": _said(enter, word, words, ""), "leave": _said(leave, word, words, unit)}
+        needed = negation + gettext("enters above %(enter)s, leaves below %(leave)s") % lines
+        if crossing := need.get("crossing"):
+            needed += pgettext("between claims", "; ") + _crossing(crossing)
     else:
         negation = gettext("not") + " " if need["negated"] else ""
         wanted = _said(need["wanted"], word, words, unit)
@@ -126,6 +134,18 @@ def _need(need: dict[str, Any], words: Vocabulary) -> dict[str, str]:
         "state": str(need["outcome"]),
         "age": _age(need.get("as_of")),
     }
+
+
+def _crossing(crossing: dict[str, Any]) -> str:
+    """On which day the user came in or fell out."""
+    told = {"day": crossing.get("on") or "", "weekly": f"{crossing['weekly'] or 0:,}"}
+    if crossing["days_ago"] is None:
+        return gettext("has not entered in the last %(days)s days") % {"days": history.WEEKS}
+    if crossing["or_longer"]:
+        return gettext("inside since %(day)s or longer (%(weekly)s a week then)") % told
+    if crossing["inside"]:
+        return gettext("entered on %(day)s (%(weekly)s a week then)") % told
+    return gettext("left on %(day)s (%(weekly)s a week then)") % told
 
 
 def _age(as_of: str | None) -> str:

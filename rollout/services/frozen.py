@@ -15,6 +15,7 @@ import msgspec
 from cohorts import selectors as who
 from huidu import model
 from huidu.engine import Compiled
+from huidu.history import Paid
 from huidu.version import CODE_VERSION
 from rollout.explanations import AUDIENCES
 from rollout.mappers import iso
@@ -57,7 +58,10 @@ def freeze(
         "secret": sorted(words.secret),
         "answer": msgspec.to_builtins(found.answer),
         "facts": {
-            "attributes": dict(user.attributes),
+            "attributes": {
+                name: fact.days() if isinstance(fact, Paid) else fact
+                for name, fact in user.attributes.items()
+            },
             "learned": {name: iso(each) for name, each in who.learned(user.key, at).items()},
             "admissions": {
                 str(slot): msgspec.structs.asdict(each) for slot, each in user.admissions.items()

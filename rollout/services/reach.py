@@ -7,6 +7,7 @@ from django.utils import timezone
 from cohorts import mappers as who_mappers
 from cohorts import selectors as who
 from cohorts.population.people import refuse_too_many
+from huidu import history
 from huidu.engine import compile_snapshot
 from huidu.wire import snapshot as wire
 from rollout.models import Flag
@@ -26,8 +27,9 @@ def users_shown(flag: Flag) -> int:
         return 0
     refuse_too_many()
     compiled = compile_snapshot(wire.decode(bytes(last.blob)))
+    by_day = flag.key in compiled.flags and history.NAME in compiled.reads([flag.key])
     today = who.day_of(timezone.now())
     return sum(
         compiled.check(flag.key, user).visible
-        for user in who.every_user(today, who_mappers.registry())
+        for user in who.every_user(today, who_mappers.registry(), by_day=by_day)
     )

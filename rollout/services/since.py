@@ -10,7 +10,7 @@ from django.db.models import Q
 
 from cohorts import selectors as who
 from cohorts.models import Profile
-from huidu import model
+from huidu import history, model
 from huidu.engine import Compiled
 from huidu.engine.explain import Explanation, Outcome
 from huidu.errors import InputError
@@ -121,7 +121,7 @@ def _facts(
             "after": other.get(name),
             "cause": _cause(name, today.key, one, other, since),
         }
-        for name in sorted({*one, *other} - secret)
+        for name in sorted({*one, *other} - secret - {history.NAME})
         if one.get(name) != other.get(name)
     ]
 

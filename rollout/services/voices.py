@@ -3,7 +3,7 @@ old the facts are that it rests on."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from cohorts import selectors as who
@@ -46,6 +46,10 @@ def voice(
     for step in told["steps"]:
         for need in step["needs"]:
             need["as_of"] = learned.get(need["attribute"])
+            if need["crossing"] is not None:
+                ago = need["crossing"]["days_ago"]
+                day = None if ago is None else who.day_of(at) - timedelta(days=ago)
+                need["crossing"]["on"] = None if day is None else day.isoformat()
     told["when"] = waiting.planned_entry(compiled, found, user) or told["when"]
     if audience == "risk":
         told["calm"] = waiting.calm(compiled, found, user, at)

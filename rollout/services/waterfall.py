@@ -18,7 +18,7 @@ from cohorts import mappers as who_mappers
 from cohorts import selectors as who
 from cohorts.population.people import refuse_too_many
 from cohorts.services.audience import Ladder
-from huidu import model, reasons
+from huidu import history, model, reasons
 from huidu.engine import Compiled, compile_snapshot
 from huidu.engine.rules import Reader
 from huidu.errors import InputError
@@ -98,7 +98,8 @@ def count(
     codes = {f"{_MARK}{index}": index for index in range(len(flag.gates))}
     ceilings = [index for index, gate in enumerate(flag.gates) if gate.region is not None]
     today = who.day_of(timezone.now())
-    for user in who.every_user(today, who_mappers.registry()):
+    by_day = history.NAME in compiled.reads([flag_key])
+    for user in who.every_user(today, who_mappers.registry(), by_day=by_day):
         answer = marked.check(flag_key, user)
         found.users += 1
         region = user.attributes.get("region") or ""

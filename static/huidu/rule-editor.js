@@ -9,6 +9,7 @@
   "use strict";
 
   const { OPERATORS, LISTS, readRoot, writeRoot, paths, claim } = window.HuiduRules;
+  const PAIRS = new Set(["between", "hysteresis"]);
   const ASK_AFTER_MS = 350;
   let shared = null; // the words, once a page
   let serial = 0;
@@ -222,14 +223,19 @@
         onchange: (event) => {
           const before = LISTS.has(item.operator);
           item.operator = event.target.value;
-          if (before !== LISTS.has(item.operator) || item.operator === "between") {
+          if (before !== LISTS.has(item.operator) || PAIRS.has(item.operator)) {
             item.value = this.startValue(type, item.operator);
           }
           this.changed();
           this.rows.get(item).querySelector(".hd-rule-operator").focus();
         },
-      }, ...(OPERATORS[type] || [item.operator]).map((each) =>
+      }, ...(OPERATORS[type] || [item.operator]).filter((each) => this.offers(item, each)).map((each) =>
         this.option(each, this.texts[`op_${each}`] || each, item.operator)));
+    }
+
+    /* Hysteresis needs the figures of past days, which are known of one attribute. */
+    offers(item, operator) {
+      return operator !== "hysteresis" || operator === item.operator || (this.byName[item.attribute] || {}).hysteresis;
     }
 
     operand(item) {
@@ -246,6 +252,11 @@
       } else if (item.operator === "between") {
         hold.append(this.input(item.value[0], type, this.texts.low, (value) => { item.value[0] = value; }), "–",
           this.input(item.value[1], type, this.texts.high, (value) => { item.value[1] = value; }));
+      } else if (item.operator === "hysteresis") {
+        hold.append(make("span", {}, this.texts.enter),
+          this.input(item.value[0], type, this.texts.enter, (value) => { item.value[0] = value; }),
+          make("span", {}, this.texts.leave),
+          this.input(item.value[1], type, this.texts.leave, (value) => { item.value[1] = value; }));
       } else if (item.operator === "in") {
         const text = (item.value || []).join(", ");
         hold.append(this.input(text, "string", this.texts.values_hint, (value) => {
@@ -352,6 +363,7 @@
     }
 
     startValue(type, operator) {
+      if (operator === "hysteresis") return [20, 15];
       if (operator === "between") return type === "date" ? ["", ""] : [0, 10];
       if (LISTS.has(operator)) return [];
       if (type === "boolean") return true;

@@ -1,7 +1,7 @@
 /* Rules as rows: the JsonLogic subset of huidu.engine.rules to a tree people can edit, and back.
  *
  *   {kind: "group", op: "and"|"or", negated, items}
- *   {kind: "claim", attribute, operator, value, negated}     value is a list for between, in, within
+ *   {kind: "claim", attribute, operator, value, negated}     value is a list for between, hysteresis, in, within
  *   {kind: "cohort", key, negated}
  *   {kind: "raw", rule}                                      what rows cannot say; kept as it is
  *
@@ -12,7 +12,7 @@
 
   const ORDERED = ["==", "!=", ">", ">=", "<", "<=", "between", "in"];
   const OPERATORS = {
-    integer: [">", ">=", "<", "<=", "==", "!=", "between", "in"],
+    integer: [">", ">=", "<", "<=", "==", "!=", "between", "in", "hysteresis"],
     number: [">", ">=", "<", "<=", "==", "!=", "between", "in"],
     date: [">=", ">", "<=", "<", "==", "!=", "between"],
     string: ["==", "!=", "in", "starts_with", "contains"],
@@ -22,7 +22,7 @@
     sem_ver: [">=", ">", "<=", "<", "==", "!=", "^", "~"],
   };
   const FLIPPED = { "<": ">", "<=": ">=", ">": "<", ">=": "<=", "==": "==", "!=": "!=" };
-  const LISTS = new Set(["between", "in", "within"]);
+  const LISTS = new Set(["between", "hysteresis", "in", "within"]);
 
   const isObject = (value) => value !== null && typeof value === "object" && !Array.isArray(value);
 
@@ -83,8 +83,8 @@
       const sign = operands[1] === "=" ? "==" : operands[1];
       return known(claim(name, sign, operands[2]), types);
     }
-    if (operator === "between" && operands.length === 3) {
-      return known(claim(name, "between", operands.slice(1)), types);
+    if ((operator === "between" || operator === "hysteresis") && operands.length === 3) {
+      return known(claim(name, operator, operands.slice(1)), types);
     }
     if (operands.length !== 2) return null;
     let value = operands[1];
@@ -112,7 +112,9 @@
     if (row.kind === "group") return { [row.op]: row.items.map((each) => write(each, types)) };
     const subject = { var: row.attribute };
     if (types[row.attribute] === "sem_ver") return { sem_ver: [subject, row.operator, row.value] };
-    if (row.operator === "between") return { between: [subject, ...row.value] };
+    if (row.operator === "between" || row.operator === "hysteresis") {
+      return { [row.operator]: [subject, ...row.value] };
+    }
     if (row.operator === "contains") return { in: [row.value, subject] };
     return { [row.operator]: [subject, row.value] };
   }

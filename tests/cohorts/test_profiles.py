@@ -11,6 +11,7 @@ from cohorts import mappers, selectors
 from cohorts.models import Attribute, Profile, ProfileHistory, UserList
 from cohorts.services import admissions, lists, packing
 from cohorts.services.ingest import ingest_payments, ingest_profiles
+from huidu.history import NAME, Paid
 from tests.cohorts.conftest import NOW, TODAY
 
 pytestmark = [pytest.mark.django_db, pytest.mark.usefixtures("redis")]
@@ -52,6 +53,7 @@ def test_every_fact_arrives_as_it_was_sent(packed):
     facts |= {
         "weekly_payments": 0,
         "monthly_payments": 0,
+        NAME: Paid(),
         "risk_score": pytest.approx(12.25 * 0.6),
         "registered_at": datetime.date(2015, 6, 1),
         "applied_fenfu_at": datetime.date(2026, 1, 31),
@@ -193,7 +195,12 @@ def test_a_scan_over_everybody_says_the_same_as_reading_each(packed):
     admissions.admit(5, ["u1"], now=NOW)
     lists.add_members(number, ["u2"])
     packing.drain_dirty()
-    everybody = list(selectors.every_user(TODAY, mappers.registry()))
+    everybody = list(selectors.every_user(TODAY, mappers.registry(), by_day=True))
     assert [each.key for each in everybody] == ["u1", "u2", "u3", "u4"]
     for each in everybody:
         assert each == selectors.held_users([each.key], NOW)[each.key] == packed(each.key)
+        end_of_day = NOW.replace(hour=15, minute=59)  # in UTC
+        assert selectors.held_user(each.key, end_of_day).attributes[NAME] == each.attributes[NAME]
+    without = list(selectors.every_user(TODAY, mappers.registry()))
+    assert sum(sum(each.attributes.pop(NAME).days()) for each in everybody) == 4
+    assert without == everybody

@@ -69,6 +69,8 @@ class Rules:
         value = self.value(args[0]["var"])
         if value is None:
             return None
+        if operator == "hysteresis":
+            return self.hysteresis(value, *args[1:])
         if operator == "sem_ver":
             return self.sem_ver(value, args[1], version(args[2]))
         if operator == "within":
@@ -89,6 +91,21 @@ class Rules:
             ">": lambda: value > wanted,
             ">=": lambda: value >= wanted,
         }[operator]()
+
+    def hysteresis(self, today: float, enter: int, leave: int) -> bool | None:
+        """From the oldest day that is known on: in above one line, out below the other."""
+        paid = self.user.attributes.get("weekly_payments.days")
+        if paid is None:
+            return None if leave <= today <= enter else today > enter
+        counts = list(paid.days())
+        inside = False
+        for ago in range(23, -1, -1):
+            weekly = sum(counts[ago : ago + 7]) if ago else today
+            if weekly > enter:
+                inside = True
+            elif weekly < leave:
+                inside = False
+        return inside
 
     def sem_ver(self, value: Any, how: str, wanted: Any) -> bool:
         match how:

@@ -6,6 +6,7 @@ from typing import Any
 
 from hypothesis import strategies as st
 
+from huidu import history
 from huidu.model import (
     FULL_THRESHOLD,
     PPM,
@@ -33,6 +34,7 @@ from huidu.model import (
     place_of,
     place_slot,
 )
+from huidu.wire import ring
 
 ATTRIBUTES = [
     Attribute(id=1, name="weekly_payments", type=AttributeType.INTEGER, minimum=0, maximum=500),
@@ -87,7 +89,11 @@ _LISTED = [*_ORDERED, "tier", "region"]
 def leaves(draw: st.DrawFn, cohorts: tuple[str, ...] = ()) -> dict[str, Any]:
     """One claim."""
     kinds = ["order", "equal", "between", "chain", "in", "holds", "starts", "version", "within"]
-    kind = draw(st.sampled_from([*kinds, "flag", "always", *(["cohort"] * 3 if cohorts else [])]))
+    more = ["flag", "always", "hysteresis", *(["cohort"] * 3 if cohorts else [])]
+    kind = draw(st.sampled_from([*kinds, *more]))
+    if kind == "hysteresis":
+        leave = draw(st.integers(1, 12))
+        return {"hysteresis": [{"var": "weekly_payments"}, leave + draw(st.integers(1, 9)), leave]}
     if kind == "always":
         return {}
     if kind == "cohort":
@@ -308,6 +314,15 @@ def snapshots(draw: st.DrawFn) -> Snapshot:
 
 
 @st.composite
+def paid_days(draw: st.DrawFn) -> history.Paid:
+    """A month of payments, in stretches of more and of fewer."""
+    counts: list[int] = []
+    while len(counts) < ring.DAYS:
+        counts += [draw(st.sampled_from([0, 0, 1, 2, 3, 4]))] * draw(st.integers(1, 9))
+    return history.Paid(ring.pack(counts[: ring.DAYS]), draw(st.integers(-9, 1)))
+
+
+@st.composite
 def users(draw: st.DrawFn) -> User:
     """A user with some attributes good, some odd, some missing."""
     attributes: dict[str, Any] = {}
@@ -317,6 +332,8 @@ def users(draw: st.DrawFn) -> User:
             attributes[name] = draw(st.lists(_texts, max_size=2) if name == "tags" else good)
         elif kind == "odd":
             attributes[name] = draw(ODD)
+    if draw(st.booleans()):
+        attributes[history.NAME] = draw(paid_days())
     return User(
         key=draw(st.sampled_from([*KEYS, *KEYS, "", "\ud800"])),
         attributes=attributes,

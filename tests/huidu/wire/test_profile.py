@@ -13,6 +13,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from huidu import history
 from huidu.errors import ProfileError
 from huidu.model import Admission, Attribute, AttributeType
 from huidu.wire import ring
@@ -197,7 +198,8 @@ def test_windows_slide_with_the_reader_and_need_no_midnight_job(
 
 def test_no_payments_are_0_when_facts_are_held_and_unknown_when_not():
     held = user(Profile(updated=TODAY), "u1", TODAY, {})
-    assert held.attributes == {"weekly_payments": 0, "monthly_payments": 0}
+    none = {"weekly_payments": 0, "monthly_payments": 0, history.NAME: history.Paid()}
+    assert held.attributes == none
     assert user(Profile(admissions={1: Admission(3, True)}), "u1", TODAY, {}).attributes == {}
 
 

@@ -33,6 +33,10 @@ WORDS = {
         ({"within": [{"var": "region"}, ["440300", "310000"]]}, "地区 属于 深圳市, 上海市"),
         ({"==": [{"var": "staff"}, True]}, "内部员工：是"),
         ({"!": {"var": "staff"}}, "不满足（内部员工：是）"),
+        (
+            {"hysteresis": [{"var": "weekly_payments"}, 20, 15]},
+            "近 7 天支付笔数：高于 20 时进入，低于 15 笔 时退出",
+        ),
         ({"cohort": "heavy"}, "属于人群“高频”"),
         (
             {"or": [{"var": "staff"}, {"and": [{"cohort": "heavy"}, {"var": "staff"}]}]},
