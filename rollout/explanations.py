@@ -184,7 +184,8 @@ def _missing(
     found = []
     for step in steps:
         for need in step.needs:
-            gap = _gap(need)
+            operator, wanted = _line(need)
+            gap = _gap(need, operator, wanted)
             if gap is None or (need.attribute in words.secret and not show_secret):
                 continue
             found.append(
@@ -192,14 +193,23 @@ def _missing(
                     "attribute": need.attribute,
                     "label": _label(need.attribute, language, words),
                     "value": need.value,
-                    "wanted": f"{need.operator} {need.wanted}",
+                    "wanted": f"{operator} {wanted}",
                     "gap": gap,
                 }
             )
     return found
 
 
-def _gap(need: Need) -> float | int | None:
+def _line(need: Need) -> tuple[str, Any]:
+    """The comparison a condition comes down to: of two lines, the one that holds for the user."""
+    if need.crossing is None:
+        return need.operator, need.wanted
+    enter, leave = need.wanted
+    # Who fell out only today comes back at the leave line, anybody else above the other.
+    return (">=", leave) if need.crossing.days_ago == 0 else (">", enter)
+
+
+def _gap(need: Need, operator: str, wanted: Any) -> float | int | None:
     """How far a counted condition is away; None when it is met or cannot be counted."""
     if need.crossing is not None and need.outcome is Outcome.FAIL and not need.negated:
         enter, leave = need.wanted
@@ -207,15 +217,15 @@ def _gap(need: Need) -> float | int | None:
         return int((leave if need.crossing.days_ago == 0 else enter + 1) - need.value)
     numbers = all(
         isinstance(each, int | float) and not isinstance(each, bool)
-        for each in (need.value, need.wanted)
+        for each in (need.value, wanted)
     )
-    if need.outcome is not Outcome.FAIL or need.operator not in _COUNTED or not numbers:
+    if need.outcome is not Outcome.FAIL or operator not in _COUNTED or not numbers:
         return None
     if need.negated:
         return None
-    whole = isinstance(need.value, int) and isinstance(need.wanted, int)
-    beyond = 1 if whole and need.operator in ("<", ">") else 0
-    gap: float | int = abs(need.wanted - need.value) + beyond
+    whole = isinstance(need.value, int) and isinstance(wanted, int)
+    beyond = 1 if whole and operator in ("<", ">") else 0
+    gap: float | int = abs(wanted - need.value) + beyond
     return gap
 
 

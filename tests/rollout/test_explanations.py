@@ -12,8 +12,10 @@ import pytest
 from django.utils import timezone
 
 from cohorts.services import profiles
+from huidu import history
 from huidu.engine import compile_snapshot
 from huidu.model import Attribute, AttributeType, User
+from huidu.wire import ring
 from rollout.advice import CHANGEABLE, advice
 from rollout.explanations import Wording, tell
 from rollout.models import AuditEntry, Flag, Gate, Rollout
@@ -193,3 +195,16 @@ def test_what_is_no_users_is_read_once_and_never_out_of_date(
     after = server.get(path, headers={"Accept-Language": "en"}).json()["text"]
     assert before != after
     assert after.startswith("Come back at thirty.")
+
+
+def test_what_is_missing_is_told_by_the_line_that_holds_for_the_user():
+    rule = {"hysteresis": [{"var": "weekly_payments"}, 20, 15]}
+    compiled = compile_snapshot(world(flag_of(gates=[gate(rule)])))
+    told = []
+    for days in ([0, 2, 2, 2, 2, 3, 3, 3, 3, 3, 3, 3], [2, 2, 2]):  # fell out today; never inside
+        facts = {"weekly_payments": sum(days[:7]), history.NAME: history.Paid(ring.pack(days))}
+        found = compiled.explain("f", User("u", facts))
+        words = Wording()
+        support = tell(found, compiled.flags["f"], audience="support", language="en", words=words)
+        told.append([(each["wanted"], each["gap"]) for each in support["missing"]])
+    assert told == [[(">= 15", 1)], [("> 20", 15)]]
