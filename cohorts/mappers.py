@@ -10,13 +10,19 @@ from huidu import model
 
 
 def attributes() -> list[model.Attribute]:
-    """The typed registry, by slot."""
-    return [attribute(row) for row in models.Attribute.objects.order_by("id")]
+    """What rules may ask about, by slot: the registry without what was retired."""
+    rows = models.Attribute.objects.filter(retired_at=None).order_by("id")
+    return [attribute(row) for row in rows]
+
+
+def open_registry() -> dict[str, model.Attribute]:
+    """`attributes` by name."""
+    return {each.name: each for each in attributes()}
 
 
 def registry() -> dict[str, model.Attribute]:
-    """The typed registry by name."""
-    return {each.name: each for each in attributes()}
+    """The whole registry by name; past answers may rest on what was retired since."""
+    return {row.name: attribute(row) for row in models.Attribute.objects.order_by("id")}
 
 
 def attribute(row: models.Attribute) -> model.Attribute:

@@ -1,4 +1,4 @@
-"""The registry of attributes, receipts of draws, and imports: read, searched, never edited here."""
+"""Receipts of draws, and imports: read, searched, never edited here."""
 
 from __future__ import annotations
 
@@ -10,35 +10,9 @@ from unfold.decorators import display
 
 from cohorts.admin.base import ReadOnlyAdmin, badge, json_block
 from cohorts.admin.fields import shown_percent
-from cohorts.models import Attribute, Draw, DrawJob, ImportJob
+from cohorts.models import Draw, DrawJob, ImportJob
 from cohorts.services.verify import receipt_faults
-from cohorts.wording import Vocabulary, label_of, rule_in_words, unit_of
-
-
-@admin.register(Attribute)
-class AttributeAdmin(ReadOnlyAdmin):
-    """What rules may ask about a user."""
-
-    list_display = ("named", "name", "type", "unit_name", "source", "sensitivity", "built_in")
-    list_filter = ("type", "source", "sensitivity", "built_in")
-    search_fields = ("name", "label_zh", "label_en")
-    fields = (
-        ("id", "name"),
-        ("label_zh", "label_en"),
-        ("type", "unit_name"),
-        ("source", "sensitivity"),
-        ("minimum", "maximum"),
-        "built_in",
-    )
-    readonly_fields = ("unit_name",)
-
-    @display(description=_("attribute"), ordering="name")
-    def named(self, row: Attribute) -> str:
-        return label_of(row, row.name)
-
-    @display(description=_("unit"))
-    def unit_name(self, row: Attribute) -> str:
-        return unit_of(row.unit) or row.unit or "—"
+from cohorts.wording import Vocabulary, rule_in_words
 
 
 @admin.register(Draw)

@@ -11,6 +11,8 @@ from huidu.model import AttributeSource, AttributeType
 FIRST_CUSTOM_SLOT = 100
 """Slots below are the platform's own; the database numbers custom attributes from here."""
 
+MOST_RETENTION_DAYS = 36_500
+
 
 class Attribute(models.Model):
     """One fact about a user that rules may use.
@@ -37,6 +39,7 @@ class Attribute(models.Model):
     class Sensitivity(models.TextChoices):
         ORDINARY = "ordinary", _("ordinary")
         FINANCIAL = "financial", _("financial")  # PIPL art. 28: financial accounts
+        SENSITIVE = "sensitive", _("sensitive personal")  # the rest of PIPL art. 28
         RISK = "risk", _("anti-fraud")  # never told to customers
 
     id = models.SmallAutoField(_("slot"), primary_key=True)
@@ -58,6 +61,18 @@ class Attribute(models.Model):
         choices=Sensitivity.choices,
         default=Sensitivity.ORDINARY,
     )
+    retention_days = models.PositiveIntegerField(
+        _("kept for (days)"),
+        null=True,
+        blank=True,
+        help_text=_(
+            "A held value that nobody has confirmed for so many days is deleted at night, from "
+            "the history too. Empty: kept as long as the user's profile."
+        ),
+    )
+    retired_at = models.DateTimeField(_("retired on"), null=True, blank=True, editable=False)
+    held_since = models.DateTimeField(_("first held"), null=True, blank=True, editable=False)
+    """When the first value arrived; from then on name and type are part of every past answer."""
     built_in = models.BooleanField(_("built in"), default=False, editable=False)
 
     class Meta:
@@ -75,6 +90,10 @@ class Attribute(models.Model):
             models.CheckConstraint(
                 name="attribute_source",
                 condition=models.Q(source__in=[each.value for each in AttributeSource]),
+            ),
+            models.CheckConstraint(
+                name="attribute_retention",
+                condition=fields.unknown_or("retention_days", gte=1, lte=MOST_RETENTION_DAYS),
             ),
             models.CheckConstraint(
                 name="attribute_range",

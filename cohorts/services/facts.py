@@ -7,7 +7,7 @@ A fact is kept in the form its column or its JSON has: money and scores as `Deci
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
 from typing import Any, Final
 
@@ -41,7 +41,10 @@ class Facts:
 
 
 def read(
-    item: Mapping[str, Any], registry: Mapping[str, Attribute], today: datetime.date
+    item: Mapping[str, Any],
+    registry: Mapping[str, Attribute],
+    today: datetime.date,
+    retired: Collection[str] = (),
 ) -> Facts | Fault:
     """The facts of one item, or why it is rejected as a whole.
 
@@ -49,6 +52,7 @@ def read(
         item: ``user_id`` and facts by name; a missing one stays as it is, null clears it.
         registry: attributes by name.
         today: the day of scores that do not tell theirs.
+        retired: names that were registered once and are taken no longer.
     """
     user_id = item.get("user_id")
     if user_id is None:
@@ -62,6 +66,8 @@ def read(
         if name == "user_id":
             continue
         attribute = _RISK_DAY if name == RISK_DAY else registry.get(name)
+        if attribute is None and name in retired:
+            return "attribute.retired", f"{name} is retired: leave it out"
         if attribute is None:
             return "attribute.unknown", (
                 f"expected one of {', '.join(sorted(settable(registry)))}; got {name[:64]!r}"

@@ -82,7 +82,7 @@ def import_file(plan: Plan, now: datetime.datetime, progress: Progress | None = 
         StateError: another process imports this file right now.
     """
     found = files.columns_of(plan.path, plan.encoding)
-    registry = mappers.registry()
+    registry = mappers.open_registry()
     if plan.kind == PAYMENTS:
         columns = cells.columns(
             found, ("event_id", "user_id", "paid_at"), ("amount_cny",), plan.mapped
@@ -165,7 +165,7 @@ def _ingest(
     if plan.kind == PAYMENTS:
         zone = ZoneInfo(plan.zone) if plan.zone else None
         return ingest_payments([cells.payment(row, zone) for row in named], now, pack=False)
-    registry = mappers.registry()
+    registry = mappers.open_registry()
     return ingest_profiles([cells.profile(row, registry) for row in named], now, pack=False)
 
 

@@ -11,9 +11,8 @@ import msgspec
 from django.conf import settings
 from django.db import connection, transaction
 
-from cohorts import mappers
 from cohorts.columns import COLUMNS
-from cohorts.services import facts, packing
+from cohorts.services import facts, packing, registry
 from cohorts.services.items import MAX_ITEMS, IngestResult, Rejected
 from cohorts.services.outbox import mark_dirty
 from huidu.errors import InputError
@@ -77,25 +76,27 @@ def ingest_profiles(
             path="profiles",
             code="input.too_large",
         )
-    registry = mappers.registry()
     today = now.astimezone(ZoneInfo(settings.HUIDU_DAY_ZONE)).date()
     rejected: list[Rejected] = []
     sent: dict[str, dict[str, Any]] = {}
-    for index, item in enumerate(items):
-        read = facts.read(item, registry, today)
-        if isinstance(read, facts.Facts):
-            sent.setdefault(read.user_id, {}).update(read.changes)
-        else:
-            rejected.append(Rejected(index, *read))
-    if sent:
-        with transaction.atomic():
-            lanes = _write(sent, now)
-            if pack and lanes:
-                packing.pack_after_commit(lanes)
+    with transaction.atomic():
+        # Read in here: who renames or deletes an attribute waits until no reader is under way.
+        registered = registry.read()
+        for index, item in enumerate(items):
+            read = facts.read(item, registered.open, today, registered.retired)
+            if isinstance(read, facts.Facts):
+                sent.setdefault(read.user_id, {}).update(read.changes)
+            else:
+                rejected.append(Rejected(index, *read))
+        lanes = _write(sent, registered, now) if sent else []
+        if pack and lanes:
+            packing.pack_after_commit(lanes)
     return IngestResult(len(items) - len(rejected), 0, rejected)
 
 
-def _write(sent: Mapping[str, dict[str, Any]], now: datetime.datetime) -> list[int]:
+def _write(
+    sent: Mapping[str, dict[str, Any]], registered: registry.Registered, now: datetime.datetime
+) -> list[int]:
     users = list(sent)
     with connection.cursor() as cursor:
         cursor.execute(_MAKE, [now, users])
@@ -123,6 +124,7 @@ def _write(sent: Mapping[str, dict[str, Any]], now: datetime.datetime) -> list[i
             return []
         cursor.execute(_WRITE, [_encoder.encode(rows).decode()])
         cursor.execute(_REMEMBER, [now, _encoder.encode(history).decode()])
+    registry.note_held({name for row in history for name in row["changes"]}, registered, now)
     return mark_dirty(row["user_id"] for row in rows)
 
 

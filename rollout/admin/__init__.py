@@ -2,6 +2,7 @@
 
 from rollout.admin import (
     access,
+    attributes,
     cases,
     changes,
     cohorts,
@@ -23,6 +24,7 @@ from rollout.admin import (
 
 __all__ = [
     "access",
+    "attributes",
     "cases",
     "changes",
     "cohorts",

@@ -96,6 +96,11 @@ class ServiceAdmin(ModelAdmin):
     show_full_result_count = False
     compressed_fields = True
     warn_unsaved_form = True
+    linked_by: tuple[str, ...] = ()
+    """Lookups that addresses may filter the list by, beside those of its own filters."""
+
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        return lookup in self.linked_by or bool(super().lookup_allowed(lookup, value, request))
 
     def write(self, request: HttpRequest, form: ServiceForm, obj: Model | None, by: Actor) -> Model:
         """Store the form by a service and return the row. `obj` is None for a new one."""

@@ -42,7 +42,10 @@ PATTERNS: list[tuple[str, Any]] = [
         r"^expected (?P<right>.+?) from (?P<least>\S+) to (?P<most>\S+), got (?P<found>.+)$",
         _("Expected %(right)s from %(least)s to %(most)s, got %(found)s."),
     ),
-    (r"^expected the lower end first", _("The lower end comes first.")),
+    (
+        r"^expected the lower end first|^expected at most .*: the lower end comes first$",
+        _("The lower end comes first."),
+    ),
     (
         r"^expected an enter line above the leave line",
         _("The line to enter must lie above the line to leave."),
@@ -176,6 +179,34 @@ PATTERNS: list[tuple[str, Any]] = [
     (
         r"^expected a share above (?P<now>[\d,]+) ppm",
         _("Expected a larger share than now: a running stage never shrinks."),
+    ),
+    (
+        r"^attribute (?P<target>\S+) is used by (?P<users>.+): change these first$",
+        _("%(target)s is used by %(users)s. Change these first."),
+    ),
+    (
+        r"^values of (?P<target>\S+) have been held since (?P<day>\S+): past answers",
+        _(
+            "Values of %(target)s have been held since %(day)s, and past answers are replayed with "
+            "its name and type. Retire it and register a new one, or change its label."
+        ),
+    ),
+    (
+        r"^values of (?P<target>\S+) are held: it cannot become the caller's alone$",
+        _("Values of %(target)s are held, so it cannot become the caller's alone."),
+    ),
+    (
+        r"^(?P<target>\S+) is built in: ",
+        _("%(target)s is built in: name, type, source, unit and range are fixed."),
+    ),
+    (
+        r"^the attribute registry is in use by a long job",
+        _("A long job reads the registry right now. Try again in a moment."),
+    ),
+    (r"^expected none: \S+ has no range$", _("Only numbers have a range; leave this empty.")),
+    (
+        r"^expected none: no value of it is held$",
+        _("No value of it is held, so it has no term; leave this empty."),
     ),
     (
         r"^(?P<target>\S+) is still used by (?P<users>.+)$",

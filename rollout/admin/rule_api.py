@@ -71,7 +71,7 @@ def editor_words() -> dict[str, Any]:
             "type": row.type,
             "hysteresis": row.name == history.ATTRIBUTE,
         }
-        for row in models.Attribute.objects.order_by("id")
+        for row in models.Attribute.objects.filter(retired_at=None).order_by("id")
     ]
     return {
         "attributes": attributes,

@@ -135,6 +135,7 @@ class StageAdmin(RequestsMixin, ActsMixin, ServiceAdmin):
     list_filter = ("status", "rollout__flag")
     list_select_related = ("rollout__flag", "audience")
     search_fields = ("key", "label_zh", "label_en", "rollout__flag__key")
+    linked_by = ("rollout__flag__key", "rollout__flag__key__exact")
     autocomplete_fields = ("rollout", "audience")
     fieldsets = (
         (

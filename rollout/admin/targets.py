@@ -10,7 +10,7 @@ from django.db.models import Model
 from django.utils.translation import gettext
 
 from cohorts.admin.fields import shown_percent
-from cohorts.models import Cohort, ListVersion
+from cohorts.models import Attribute, Cohort, ListVersion
 from cohorts.wording import Vocabulary, label_of, rule_in_words
 from rollout.models import (
     Case,
@@ -33,6 +33,7 @@ MODELS: dict[str, type[Model]] = {
     "tier": Tier,
     "guard": Guard,
     "cohort": Cohort,
+    "attribute": Attribute,
     "list": ListVersion,
     "partner": FundingPartner,
 }

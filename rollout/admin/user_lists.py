@@ -20,6 +20,7 @@ from unfold.widgets import UnfoldAdminFileFieldWidget, UnfoldAdminSelectWidget
 
 from cohorts import downloads, memberships
 from cohorts.admin.base import ReadOnlyAdmin, badge
+from cohorts.admin.fields import DaysField
 from cohorts.models import MEMBER_STATES, ListState, ListVersion, UserList, UserListMember
 from cohorts.services import list_uploads, list_versions
 from cohorts.wording import label_of
@@ -42,6 +43,12 @@ STATE_KIND = {
 
 
 class UserListForm(ServiceForm):
+    invitation_lifetime = DaysField(
+        label=_("invitations last"),
+        required=False,
+        help_text=_("Such as 30 days; invited users leave the list then. Empty: for ever."),
+    )
+
     class Meta:
         model = UserList
         fields = tuple(sorted(list_edits.EDITABLE))

@@ -104,8 +104,8 @@ class StaffSession(SessionAuthentication):
 class HasRight(BasePermission):
     """A view says which kind of key it needs as `required_kind`; an admin key may do everything.
 
-    Logged-in staff may do what an admin key may, in this process's environment; what they change is
-    further bound by Django's permissions where the view names one.
+    Logged-in staff may do what an admin key may, in this process's environment; to change something
+    they need the permission that the view names as `staff_right`, else the right to run rollouts.
     """
 
     message = "this key's kind does not allow it"
@@ -121,7 +121,8 @@ class HasRight(BasePermission):
             return False
         if request.method in ("GET", "HEAD", "OPTIONS"):
             return True
-        return bool(getattr(user, "is_superuser", False) or user.has_perm("rollout.change_rollout"))
+        right = getattr(view, "staff_right", "rollout.change_rollout")
+        return bool(getattr(user, "is_superuser", False) or user.has_perm(right))
 
 
 def token_of(request: Request) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from django.utils import timezone
 from rest_framework import serializers
 
-from cohorts.models import Cohort, Place, UserList
+from cohorts.models import Attribute, Cohort, Place, UserList
 from cohorts.selectors import day_of
 from rollout.models import (
     ApiKey,
@@ -151,6 +151,28 @@ class CohortSerializer(Row):
     class Meta:
         model = Cohort
         fields = "__all__"
+
+
+class AttributeSerializer(Row):
+    class Meta:
+        model = Attribute
+        fields = "__all__"
+        read_only_fields: ClassVar = ["id", "retired_at", "held_since", "built_in"]
+
+
+class AttributeUseSerializer(serializers.Serializer[Any]):
+    """One row whose rule names an attribute."""
+
+    kind = serializers.ChoiceField(choices=["cohort", "gate", "tier", "stage", "change"])
+    id = serializers.IntegerField(source="row.pk")
+    name = serializers.CharField(help_text="As people find it, such as ``weilidai/adult``.")
+    flag = serializers.CharField(source="flag.key", default=None, allow_null=True)
+    live = serializers.BooleanField(help_text="False: it belongs to an archived flag.")
+
+
+class RenameSerializer(serializers.Serializer[Any]):
+    name = serializers.CharField(max_length=63)
+    reason = serializers.CharField(max_length=2_000)
 
 
 class UserListSerializer(Row):

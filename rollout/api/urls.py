@@ -7,6 +7,7 @@ from drf_spectacular.views import SpectacularAPIView, SpectacularSwaggerView
 from rest_framework.routers import SimpleRouter
 
 from rollout.api import flags, funding, health, lists, records, rollouts, schema  # noqa: F401 - registers itself
+from rollout.api.attributes import AttributeViewSet
 from rollout.api.cases import CaseViewSet, UserCasesView
 from rollout.api.checks import DecisionView, ExplanationView, VisibilityView
 from rollout.api.events import EventsView
@@ -21,6 +22,7 @@ manage.register("partners", funding.FundingPartnerViewSet)
 manage.register("places", funding.PlaceViewSet)
 manage.register("region-policies", flags.RegionPolicyViewSet)
 manage.register("cohorts", flags.CohortViewSet)
+manage.register("attributes", AttributeViewSet)
 manage.register("lists", lists.UserListViewSet)
 manage.register("compliance", flags.ComplianceItemViewSet)
 manage.register("rollouts", rollouts.RolloutViewSet)

@@ -134,7 +134,7 @@ def refuse_useless_grant(case: Case) -> None:
 
 def correctable(*, risk: bool) -> list[Attribute]:
     """Attributes whose held value a reviewer may correct; risk signals only for risk officers."""
-    names = settable(mappers.registry())
+    names = settable(mappers.open_registry())
     rows = Attribute.objects.filter(name__in=names).order_by("id")
     return [each for each in rows if risk or each.sensitivity != Attribute.Sensitivity.RISK]
 

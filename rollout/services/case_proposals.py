@@ -51,7 +51,7 @@ def correct(
                 f"expected one of {', '.join(sorted(fit))}, got {name[:60]!r}", path="facts"
             )
     today = timezone.localdate()
-    read = reading.read({"user_id": case.user_id, **facts}, mappers.registry(), today)
+    read = reading.read({"user_id": case.user_id, **facts}, mappers.open_registry(), today)
     if not isinstance(read, reading.Facts):
         raise InputError(read[1], path="facts")
     return _propose(case, CORRECT, by, reason, reply, facts=dict(facts))

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
-from cohorts.models import ListVersion
+from cohorts.models import Attribute, ListVersion
 from huidu.errors import InputError
 from rollout.models import Case, Flag, FundingPartner, Gate, Guard, Rollout, Stage, Tier
 from rollout.services import (
+    attribute_edits,
     case_outcomes,
     cohort_edits,
     dry_run,
@@ -177,6 +178,18 @@ def _cohort_save(
     )
 
 
+def _attribute_save(
+    target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
+) -> object:
+    return attribute_edits.save_attribute(
+        payload,
+        by=by,
+        attribute=_get(Attribute, target),
+        reason=reason,
+        approved_by=approved_by,
+    )
+
+
 def _list_apply(
     target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
 ) -> object:
@@ -263,6 +276,7 @@ KINDS: Final[dict[str, Apply]] = {
     "guard.save": _guard_save,
     "guard.remove": _guard_remove,
     "cohort.save": _cohort_save,
+    "attribute.save": _attribute_save,
     "list.apply": _list_apply,
     "list.revert": _list_revert,
     "partner.save": _partner_save,

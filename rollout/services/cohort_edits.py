@@ -11,7 +11,7 @@ from django.db import transaction
 from cohorts.models import Cohort
 from huidu.errors import InputError
 from rollout.models import Flag, Stage
-from rollout.services import audit, outbox, publishing
+from rollout.services import audit, everywhere
 from rollout.services.audit import Actor
 from rollout.services.changing import needs_second_person, only, require_second_person, save, users
 from rollout.services.rules import validate_rule
@@ -49,16 +49,16 @@ def save_cohort(
         for flag in flags_using(cohort):
             if needs_second_person(flag):
                 require_second_person(flag, by, approved_by, f"changing cohort {key}")
-    if "rule" in values:
-        validate_rule(values["rule"], path=f"cohort {key}, rule")
     with transaction.atomic():
+        if "rule" in values:
+            validate_rule(values["rule"], path=f"cohort {key}, rule")
         row = Cohort.objects.select_for_update().get(pk=cohort.pk) if cohort else Cohort()
         before = audit.state_of(row) if cohort else {}
         for name, value in values.items():
             setattr(row, name, value)
         save(row)
         was, now = audit.difference(before, audit.state_of(row))
-        _publish_everywhere(
+        everywhere.record_and_publish(
             by,
             "cohort.updated" if cohort else "cohort.created",
             f"cohort:{row.key}",
@@ -83,28 +83,3 @@ def _names(flag: Flag, text: str) -> bool:
     for rollout in flag.rollouts.all():
         rules += [stage.weights for stage in rollout.stages.all()]
     return any(text in json.dumps(rule) for rule in rules)
-
-
-def _publish_everywhere(
-    by: Actor,
-    action: str,
-    target: str,
-    before: dict[str, Any] | None,
-    after: dict[str, Any] | None,
-    reason: str,
-) -> None:
-    """Cohorts belong to no environment: each one is checked, and published anew."""
-    environments = sorted(set(Flag.objects.values_list("environment", flat=True)))
-    for environment in environments:
-        publishing.check(environment)
-    audit.record(
-        by,
-        action,
-        target,
-        environment=environments[0] if len(environments) == 1 else "all",
-        before=before,
-        after=after,
-        reason=audit.clean_reason(reason, needed=False),
-    )
-    for environment in environments:
-        outbox.publish_after_commit(environment, cause=f"{action} {target}", by=by)

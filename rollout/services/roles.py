@@ -69,6 +69,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
         "view_attribute",
         "add_attribute",
         "change_attribute",
+        "delete_attribute",
         "view_profile",
         "view_paymentevent",
         "view_importjob",

@@ -15,4 +15,4 @@ def validate_rule(rule: Any, *, path: str) -> None:
         RuleError: `path` says where, the message what stood there and what would be right.
     """
     cohorts = {each.key: each for each in who.cohorts()}
-    rules.validate(rule, who.registry(), cohorts, path=path)
+    rules.validate(rule, who.open_registry(), cohorts, path=path)
