@@ -7,6 +7,7 @@ from typing import Any, cast
 import msgspec
 from django.contrib import admin
 from django.core.cache import cache
+from django.db.models import Q
 from django.http import HttpRequest, HttpResponse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
@@ -18,7 +19,7 @@ from huidu import model
 from huidu.errors import HuiduError
 from huidu.wire import snapshot as wire
 from rollout.models import AuditEntry, Snapshot
-from rollout.services import audit
+from rollout.services import audit, pseudonyms
 from rollout.services.wording import action_in_words
 
 CHAIN_CHECKED_SECONDS = 60
@@ -34,7 +35,13 @@ class SnapshotAdmin(ReadOnlyAdmin):
     list_filter = ("environment",)
     search_fields = ("cause", "by", "version")
     date_hierarchy = "published_at"
-    fields = (("environment", "sequence"), ("published_at", "by"), "reason", "version", "size")
+    fields = (
+        ("environment", "sequence"),
+        ("published_at", "by"),
+        "reason",
+        "version",
+        ("size", "redacted_at"),
+    )
     readonly_fields = ("size", "reason")
 
     def get_queryset(self, request: HttpRequest) -> Any:
@@ -175,6 +182,7 @@ class AuditEntryAdmin(ReadOnlyAdmin):
     list_display = ("sequence", "at", "actor", "what", "target", "reason")
     list_filter = ("environment", "action")
     search_fields = ("actor", "target", "reason", "action")
+    search_help_text = _("Users are kept as pseudonyms; search by a whole user id to find theirs.")
     date_hierarchy = "at"
     fields = (
         ("sequence", "at"),
@@ -187,6 +195,14 @@ class AuditEntryAdmin(ReadOnlyAdmin):
         "hash",
     )
     readonly_fields = ("what", "was", "became")
+
+    def get_search_results(self, request: HttpRequest, queryset: Any, search_term: str) -> Any:
+        """Also what is about the user of that id: directly, or in a list of users."""
+        found, twice = super().get_search_results(request, queryset, search_term)
+        if search_term:
+            about = pseudonyms.about(queryset, search_term).values("pk")
+            found = queryset.filter(Q(pk__in=found.values("pk")) | Q(pk__in=about))
+        return found, twice
 
     @display(description=_("action"), ordering="action")
     def what(self, row: AuditEntry) -> str:

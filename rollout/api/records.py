@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+import django_filters  # type: ignore[import-untyped]
 from django.db.models import QuerySet
 from drf_spectacular.utils import extend_schema
 from rest_framework import mixins
@@ -15,7 +16,7 @@ from rollout.api import serializers as shapes
 from rollout.api.authentication import actor_of, cache, environment_of
 from rollout.api.base import Manage
 from rollout.models import ApiKey, AuditEntry, Metric, Snapshot
-from rollout.services import audit, keys, metrics, payloads
+from rollout.services import audit, keys, metrics, payloads, pseudonyms
 
 
 class MetricViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
@@ -79,11 +80,24 @@ class ApiKeyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
         return self.shown(row)
 
 
+class AuditFilter(django_filters.FilterSet):
+    """`user` finds what is about the user of that id; the log itself holds pseudonyms."""
+
+    user = django_filters.CharFilter(method="of_user")
+
+    def of_user(self, rows: Any, name: str, value: str) -> Any:
+        return pseudonyms.about(rows, value)
+
+    class Meta:
+        model = AuditEntry
+        fields: ClassVar = ["actor", "action", "target", "environment"]
+
+
 class AuditViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
     queryset = AuditEntry.objects.all()
     serializer_class = shapes.AuditEntrySerializer
     environment_path = ""
-    filterset_fields: ClassVar = ["actor", "action", "target", "environment"]
+    filterset_class = AuditFilter
     search_fields: ClassVar = ["actor", "action", "target", "reason"]
     ordering_fields: ClassVar = ["sequence", "at"]
 

@@ -9,7 +9,10 @@ from rollout.models import fields
 
 
 class Snapshot(models.Model):
-    """One publication, never changed (a trigger refuses it): every past answer can be replayed."""
+    """One publication, never changed (a trigger refuses it): every past answer can be replayed.
+
+    Only a person who is forgotten is taken out of it; see `rollout.services.redaction`.
+    """
 
     environment = fields.environment_field()
     sequence = models.BigIntegerField(_("sequence"))
@@ -18,6 +21,7 @@ class Snapshot(models.Model):
     published_at = models.DateTimeField(_("published at"))
     cause = models.TextField(_("cause"), blank=True, default="")
     by = models.CharField(_("by"), max_length=150, blank=True, default="")
+    redacted_at = models.DateTimeField(_("a user was taken out on"), null=True, blank=True)
 
     class Meta:
         verbose_name = _("snapshot")

@@ -1,7 +1,7 @@
 """The audit log: every change as one link of a hash chain.
 
 `record` runs in the transaction of the change it tells about, so there is no change without an
-entry and no entry without a change.
+entry and no entry without a change. Users are named by pseudonyms: see `pseudonyms`.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from django.utils import timezone
 
 from huidu.errors import InputError
 from rollout.models import ApiKey, AuditEntry
+from rollout.services import pseudonyms
 
 _approver: ContextVar[str] = ContextVar("approver", default="")
 
@@ -103,8 +104,8 @@ def record(
         action=action,
         environment=environment,
         target=target,
-        before=before,
-        after=after,
+        before=pseudonyms.hidden(before),
+        after=pseudonyms.hidden(after),
         reason=clean_reason(reason, needed=False),
         previous_hash=last[1] if last else "",
     )

@@ -8,23 +8,18 @@ from collections.abc import Mapping
 import redis
 from django.db import transaction
 from django.db.models import Model, Q
-from django.utils.crypto import salted_hmac
 
 from cohorts.services import forget as who
 from cohorts.services.items import id_fault
 from huidu.errors import InputError, StateError
 from huidu.wire import names
 from rollout.models import Case, CaseNote, Exposure, Flag, OutcomeEvent, Receipt, StreamMark
-from rollout.services import audit, receipts, store
+from rollout.services import audit, receipts, redaction, store
 from rollout.services.audit import Actor
+from rollout.services.pseudonyms import pseudonym, target
 
 logger = logging.getLogger("huidu.rollout")
 TABLES: tuple[type[Model], ...] = (Exposure, OutcomeEvent, Receipt)
-
-
-def pseudonym(user_id: str) -> str:
-    """The same user's name in the log, which nobody can turn back without the platform's secret."""
-    return salted_hmac("huidu.forgotten", user_id, algorithm="sha256").hexdigest()[:24]
 
 
 def held(user_id: str) -> dict[type[Model], int]:
@@ -40,8 +35,9 @@ def forget_user(user_id: str, *, by: Actor, reason: str) -> Mapping[type[Model],
     Sums that no longer name anybody (cells of metrics, sizes of draws) stay. What arrives about the
     user afterwards is stored anew: stop the sources first.
 
-    1. Refuse while a flag or a cohort names the user: what is published must be changed by itself.
-    2. Delete the rows in one transaction with the log's entry, which holds a pseudonym.
+    1. Refuse while a flag, a cohort or what is published names the user: that is changed by itself.
+    2. Delete the rows in one transaction with the log's entry, which holds a pseudonym; in old
+       snapshots and decided requests a pseudonym takes the place of the user.
     3. Remove the record in Redis; should Redis be away, the outbox does it later.
 
     Raises:
@@ -64,12 +60,17 @@ def forget_user(user_id: str, *, by: Actor, reason: str) -> Mapping[type[Model],
                 gone[model] = count
         if emptied := _empty_cases(user_id):
             gone[Case] = emptied
+        redacted = redaction.redact_snapshots(user_id)
+        after: dict[str, object] = {model._meta.db_table: n for model, n in gone.items()}
+        after |= {"snapshots": redacted} if redacted else {}
+        if requests := redaction.redact_requests(user_id):
+            after["requests"] = requests
         audit.record(
             by,
             "profile.forgotten",
-            f"user:{pseudonym(user_id)}",
+            target(user_id),
             environment="all",
-            after={model._meta.db_table: count for model, count in gone.items()},
+            after=after,
             reason=reason,
         )
         transaction.on_commit(lambda: _erase_record(user_id))
@@ -84,6 +85,14 @@ def refuse_while_named(user_id: str) -> None:
         f"cohort {key}" for key in who.cohorts_naming(user_id)
     ]:
         raise StateError(f"the user is named in {', '.join(places)}: take the user out there first")
+    if numbers := redaction.requests_waiting_that_name(user_id):
+        told = ", ".join(f"#{number}" for number in numbers)
+        raise StateError(f"a change request that waits names the user ({told}): decide it first")
+    if latest := redaction.snapshots_in_force_naming(user_id):
+        raise StateError(
+            f"the user is still named in what is published ({', '.join(latest)}): the next "
+            "snapshot is on its way, try again in a moment"
+        )
 
 
 def refuse_while_asking(user_id: str) -> None:

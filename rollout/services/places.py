@@ -34,7 +34,7 @@ from rollout.models import Arm, Exposure, Flag, FundingPartner, PlacesGiven, Rol
 from rollout.selectors_funding import has_capacity_gate, rooms
 from rollout.services import audit
 from rollout.services.audit import Actor
-from rollout.services.forget import pseudonym
+from rollout.services.pseudonyms import pseudonym, without
 
 GIVING: Final = (Rollout.Status.RUNNING, Rollout.Status.PAUSED, Rollout.Status.COMPLETED)
 MOST_LATE: Final = 500
@@ -185,7 +185,7 @@ def release(place: Place, *, by: Actor, reason: str) -> Place:
             f"place:{rollout}/{pseudonym(place.user_id)}",
             environment=rollout.flag.environment,
             after={"partner": place.partner, "day": place.day.isoformat()},
-            reason=reason,
+            reason=without(reason, place.user_id),
         )
         packing.pack_after_commit(dirty.mark_dirty([place.user_id]))
     place.refresh_from_db()

@@ -6,7 +6,7 @@ from typing import Final
 
 from django.db import transaction
 
-from rollout.services import audit
+from rollout.services import audit, pseudonyms
 from rollout.services.audit import Actor
 
 RISK_PERMISSION: Final = "rollout.change_gate"
@@ -19,12 +19,12 @@ def note(by: Actor, environment: str, flag_key: str, user_id: str, *, reason: st
     Raises:
         InputError: there is no reason, or it is too long.
     """
-    reason = audit.clean_reason(reason)
+    reason = pseudonyms.without(audit.clean_reason(reason), user_id)
     with transaction.atomic():
         audit.record(
             by,
             "explanation.read_as_risk",
-            f"user:{user_id}"[:200],
+            pseudonyms.target(user_id),
             environment=environment,
             after={"flag": flag_key.replace("\0", "")[:200]},
             reason=reason,

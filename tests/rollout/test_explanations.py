@@ -20,6 +20,7 @@ from rollout.advice import CHANGEABLE, advice
 from rollout.explanations import Wording, tell
 from rollout.models import AuditEntry, Flag, Gate, Rollout
 from rollout.services import gates, keys
+from rollout.services.pseudonyms import target
 from rollout.wording import Text
 from tests.huidu.engine.worlds import flag as flag_of
 from tests.huidu.engine.worlds import gate, world
@@ -121,7 +122,11 @@ def test_the_risk_voice_needs_a_reason_and_is_noted(flag: Flag):
     assert not AuditEntry.objects.filter(action="explanation.read_as_risk").exists()
     assert admin.get(PATH + "?audience=risk&reason=appeal+12").status_code == 200
     entry = AuditEntry.objects.get(action="explanation.read_as_risk")
-    assert (entry.actor, entry.target, entry.reason) == ("ann (key desk)", "user:u1", "appeal 12")
+    assert (entry.actor, entry.target, entry.reason) == (
+        "ann (key desk)",
+        target("u1"),
+        "appeal 12",
+    )
     assert entry.after == {"flag": "weilidai"}
 
 

@@ -8,18 +8,30 @@ from typing import Any
 import pytest
 import redis as redis_py
 from django.core.management import call_command
-from django.db import connection
+from django.db import IntegrityError, connection
 from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
 from cohorts.models import UserList
 from cohorts.services import admissions, ingest, list_uploads, lists, packing, profiles, rebuild
+from huidu.engine import compile_snapshot
 from huidu.errors import InputError, StateError
+from huidu.model import User
 from huidu.wire import names
+from huidu.wire import snapshot as wire
 from huidu.wire.profile import address
-from rollout.models import AuditEntry, Exposure, OutcomeEvent, StreamMark
-from rollout.services import cohort_edits, forget
+from rollout.models import AuditEntry, Exposure, Flag, OutcomeEvent, Snapshot, StreamMark
+from rollout.services import (
+    audit,
+    changes,
+    cohort_edits,
+    flags,
+    forget,
+    pseudonyms,
+    publishing,
+    reading,
+)
 from tests.rollout.admin import world
 from tests.rollout.admin.test_writes import logged_in
 
@@ -103,6 +115,80 @@ def test_the_log_keeps_a_pseudonym(bank: world.World) -> None:
     assert entry.after is not None
     assert entry.after["cohorts_profilehistory"] == 2
     assert forget.held(USER) == {}
+
+
+def answers(row: Snapshot) -> list[str]:
+    """What everybody else is told by a snapshot."""
+    compiled = compile_snapshot(wire.decode(bytes(row.blob)))
+    users = [User(key, {"age": 30, "student": False}) for key in ("other", "u0001", "stranger")]
+    return [compiled.check("weilidai", user).why for user in users]
+
+
+def test_who_was_listed_once_is_gone_from_snapshots_requests_and_the_log(
+    bank: world.World,
+) -> None:
+    listed = {"allow_users": [USER, "other"]}
+    flags.update(bank.flag, listed, by=world.WANG, reason="try it", approved_by=world.LI)
+    publishing.publish_pending()
+    named = publishing.last_snapshot("production")
+    assert named is not None
+    before = answers(named)
+    reading.note(world.WANG, "production", "weilidai", USER, reason=f"appeal of {USER}")
+    change = changes.request(
+        "flag.update",
+        bank.flag.pk,
+        {"allow_users": ["other"]},
+        environment="production",
+        by=world.WANG,
+        reason=f"{USER} leaves",
+    )
+    with pytest.raises(StateError, match="named in flag weilidai"):
+        forget.forget_user(USER, by=world.WANG, reason="a letter")
+    changes.approve(change, by=world.LI)
+    publishing.publish_pending()
+    assert pseudonyms.about(AuditEntry.objects.all(), USER).count() == 3
+
+    forget.forget_user(USER, by=world.WANG, reason="a letter")
+
+    assert tables_naming(USER) == []
+    old = Snapshot.objects.get(pk=named.pk)
+    (flag,) = [each for each in wire.decode(bytes(old.blob)).flags if each.key == "weilidai"]
+    assert USER not in flag.allow_list
+    assert "other" in flag.allow_list
+    assert answers(old) == before
+    assert (old.version, old.redacted_at is None) == (named.version, False)
+    entry = AuditEntry.objects.get(action="profile.forgotten")
+    assert entry.after is not None
+    assert entry.after["snapshots"][0].startswith(f"production@{old.sequence} ")
+    assert audit.verify_chain().whole
+    for values in ({"by": "x"}, {"blob": named.blob}):
+        with pytest.raises(IntegrityError):
+            Snapshot.objects.filter(pk=old.pk).update(**values)
+    found = logged_in(world.people()[0]).get(
+        reverse("admin:rollout_auditentry_changelist"), {"q": USER}
+    )
+    assert found.context["cl"].result_count == 4
+
+
+def test_nobody_is_forgotten_while_a_request_or_what_is_published_names_them(
+    bank: world.World,
+) -> None:
+    change = changes.request(
+        "flag.update",
+        bank.flag.pk,
+        {"block_users": [USER]},
+        environment="production",
+        by=world.WANG,
+        reason="fraud",
+    )
+    with pytest.raises(StateError, match=f"request that waits names the user .#{change.pk}"):
+        forget.forget_user(USER, by=world.WANG, reason="a letter")
+    changes.approve(change, by=world.LI)
+    publishing.publish_pending()
+    Flag.objects.filter(pk=bank.flag.pk).update(block_users=[])  # not published yet
+    with pytest.raises(StateError, match="still named in what is published"):
+        forget.forget_user(USER, by=world.WANG, reason="a letter")
+    assert forget.held(USER)
 
 
 def test_a_user_whom_a_cohort_names_is_not_half_forgotten(bank: world.World) -> None:

@@ -11,7 +11,7 @@ from django.urls import reverse
 from django.utils import timezone
 
 from rollout.models import AuditEntry
-from rollout.services import waterfall_days
+from rollout.services import pseudonyms, waterfall_days
 from tests.rollout.admin import world
 
 pytestmark = pytest.mark.django_db(transaction=True)
@@ -55,7 +55,11 @@ def test_fraud_signals_show_for_a_reason_and_the_reader_is_noted(wang: Client) -
     page = wang.get(reverse("admin:diagnose"), asked, headers={"accept-language": "en"})
     assert "Risk score, decayed" in page.content.decode()
     entry = AuditEntry.objects.get(action="explanation.read_as_risk")
-    assert (entry.actor, entry.target, entry.reason) == ("wang", "user:u0001", "appeal 7")
+    assert (entry.actor, entry.target, entry.reason) == (
+        "wang",
+        pseudonyms.target("u0001"),
+        "appeal 7",
+    )
 
 
 def test_what_changed_since_is_told_or_refused_with_a_sentence(wang: Client) -> None:
