@@ -29,6 +29,8 @@ from huidu.wire import ring
 from huidu.wire.profile import MONTH_DAYS, WEEK_DAYS, user
 
 CHUNK: Final = 5_000
+_ERASED: Final = object()
+"""In the place of a value that was deleted at the end of its term."""
 
 
 class Counts(msgspec.Struct, frozen=True):
@@ -45,6 +47,8 @@ class PastProfile(msgspec.Struct, frozen=True):
     attributes: dict[str, Any]
     as_of: datetime.datetime
     paid: Paid
+    no_longer_held: frozenset[str] = frozenset()
+    """Names of values that were held then and deleted since, at the end of their term."""
 
 
 def day_of(at: datetime.datetime) -> datetime.date:
@@ -97,15 +101,16 @@ def profile_at(user_id: str, at: datetime.datetime) -> PastProfile | None:
     rows = list(
         ProfileHistory.objects.filter(user_id=user_id, at__lte=at)
         .order_by("at", "id")
-        .values_list("changes", flat=True)
+        .values_list("changes", "erased")
     )
     paid = PaymentEvent.objects.filter(user_id=user_id, paid_at__lte=at).exists()
     if not rows and not paid:
         return None
     facts: dict[str, Any] = {}
-    for changes in rows:
-        facts.update(changes)
-    known = {name: fact for name, fact in facts.items() if fact is not None}
+    for changes, erased in rows:
+        facts |= dict.fromkeys(erased or (), _ERASED) | changes
+    lost = frozenset(name for name, fact in facts.items() if fact is _ERASED)
+    known = {n: fact for n, fact in facts.items() if fact is not None and fact is not _ERASED}
     counts = payments_by_day(user_id, at)
     known["weekly_payments"] = sum(counts[:WEEK_DAYS])
     known["monthly_payments"] = sum(counts[:MONTH_DAYS])
@@ -113,32 +118,47 @@ def profile_at(user_id: str, at: datetime.datetime) -> PastProfile | None:
     if "risk_score" in known and scored_on:
         day = datetime.date.fromisoformat(scored_on)
         known["risk_score"] = risk_now(known["risk_score"], day, day_of(at))
-    return PastProfile(user_id, known, at, Paid(ring.pack(counts)))
+    return PastProfile(user_id, known, at, Paid(ring.pack(counts)), lost)
 
 
 _LEARNED: Final = """
-SELECT name, max(at) FROM cohorts_profilehistory, jsonb_object_keys(changes) AS name
+SELECT name, max(at),
+       coalesce(
+           max(at) FILTER (WHERE gone) > max(at) FILTER (WHERE NOT gone), bool_and(gone)
+       )
+FROM cohorts_profilehistory CROSS JOIN LATERAL (
+    SELECT jsonb_object_keys(changes), false
+    UNION ALL SELECT jsonb_array_elements_text(erased), true
+) AS told (name, gone)
 WHERE user_id = %(user)s AND at <= %(at)s GROUP BY name
 UNION ALL (
-    SELECT '', paid_at FROM cohorts_paymentevent
+    SELECT '', paid_at, false FROM cohorts_paymentevent
     WHERE user_id = %(user)s AND paid_at <= %(at)s ORDER BY paid_at DESC LIMIT 1
 )
 """
 
 
-def learned(user_id: str, at: datetime.datetime) -> dict[str, datetime.datetime]:
+class Learned(msgspec.Struct, frozen=True):
+    """When each fact was learned, and which of them nobody knows any more."""
+
+    at: dict[str, datetime.datetime]
+    no_longer_held: frozenset[str]
+
+
+def learned(user_id: str, at: datetime.datetime) -> Learned:
     """When each fact that was held at `at` was learned, by attribute name.
 
     Counted payments go by the last payment of their window; facts told by callers have no age.
     """
     with connection.cursor() as cursor:
         cursor.execute(_LEARNED, {"user": user_id, "at": at})
-        found = dict(cursor.fetchall())
+        rows = cursor.fetchall()
+    found = {name: moment for name, moment, _ in rows}
     found.pop(RISK_DAY, None)  # told by its score
     last = found.pop("", None)
     if last is not None:
         found |= {"weekly_payments": last, "monthly_payments": last}
-    return found
+    return Learned(found, frozenset(name for name, _, gone in rows if gone))
 
 
 def held_user(user_id: str, at: datetime.datetime) -> model.User:

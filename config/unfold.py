@@ -103,6 +103,7 @@ UNFOLD: dict[str, Any] = {
                     listing(_("Draws"), "casino", "cohorts.draw"),
                     listing(_("Draws under way"), "hourglass_top", "cohorts.drawjob"),
                     listing(_("Imports"), "upload_file", "cohorts.importjob"),
+                    listing(_("Deletions at term"), "auto_delete", "cohorts.retentionrun"),
                 ],
             },
             {

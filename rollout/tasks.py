@@ -15,6 +15,7 @@ from rollout.services import (
     population,
     publishing,
     receipts,
+    retention,
     store,
     waterfall_days,
 )
@@ -30,6 +31,7 @@ SCHEDULE: Final[dict[str, float]] = {
     "rollout.tasks.drop_old_receipts": 86_400.0,
     "rollout.tasks.count_waterfalls": 3_600.0,
     "rollout.tasks.build_population": 60.0,
+    "rollout.tasks.apply_retention": 60.0,
     **tasks_evidence.SCHEDULE,
     **tasks_messages.SCHEDULE,
 }
@@ -98,3 +100,9 @@ def count_waterfalls() -> int:
 def build_population() -> bool:
     """Read everybody into a new population file, if one is due; the next tick goes on."""
     return population.carry_on(POPULATION_SECONDS)
+
+
+@shared_task(acks_late=True, soft_time_limit=90, time_limit=110)
+def apply_retention() -> int:
+    """At night, delete held values whose term is over."""
+    return retention.carry_on(timezone.now(), seconds=40)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from django.contrib import admin
+from django.utils.html import format_html, format_html_join
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -10,7 +11,7 @@ from unfold.decorators import display
 
 from cohorts.admin.base import ReadOnlyAdmin, badge, json_block
 from cohorts.admin.fields import shown_percent
-from cohorts.models import Draw, DrawJob, ImportJob
+from cohorts.models import Draw, DrawJob, ImportJob, RetentionRun
 from cohorts.services.verify import receipt_faults
 from cohorts.wording import Vocabulary, rule_in_words
 
@@ -66,6 +67,43 @@ class DrawAdmin(ReadOnlyAdmin):
     @display(description=_("users by weight"))
     def chances(self, row: Draw) -> SafeString:
         return json_block(row.strata)
+
+
+@admin.register(RetentionRun)
+class RetentionRunAdmin(ReadOnlyAdmin):
+    """Nights on which values were deleted at the end of their term, and how far tonight is."""
+
+    list_display = ("day", "state_badge", "users", "values", "started_at", "finished_at")
+    fields = (("day", "state_badge"), ("started_at", "finished_at"), "users", "what")
+    readonly_fields = ("state_badge", "what")
+
+    @display(description=_("state"), ordering="finished_at")
+    def state_badge(self, row: RetentionRun) -> SafeString:
+        done = row.finished_at is not None
+        return badge(gettext("done") if done else gettext("under way"), "good" if done else "warn")
+
+    @display(description=_("values deleted"))
+    def values(self, row: RetentionRun) -> str:
+        return f"{sum(each.get('values', 0) for each in row.erased.values()):,}"
+
+    @display(description=_("deleted"))
+    def what(self, row: RetentionRun) -> SafeString:
+        labels = Vocabulary.load().attributes
+        lines = [
+            (
+                labels[name].label if name in labels else name,
+                gettext("%(values)s values, and %(history)s of their history")
+                % {
+                    "values": f"{each.get('values', 0):,}",
+                    "history": f"{each.get('history', 0):,}",
+                },
+            )
+            for name, each in sorted(row.erased.items())
+        ]
+        if not lines:
+            return SafeString("—")
+        inside = format_html_join("", "<div><dt>{}</dt><dd>{}</dd></div>", lines)
+        return format_html('<dl class="hd-facts">{}</dl>', inside)
 
 
 JOB_KIND = {

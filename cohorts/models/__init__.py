@@ -14,6 +14,7 @@ from cohorts.models.lists import ListBlock, ListEvent, ListPart, ListRejects, Li
 from cohorts.models.payments import DailyPayments, PaymentEvent
 from cohorts.models.places import Place
 from cohorts.models.profiles import DirtyProfile, Profile, ProfileHistory
+from cohorts.models.retention import RetentionRun
 
 __all__ = [
     "MEMBER_STATES",
@@ -36,6 +37,7 @@ __all__ = [
     "Place",
     "Profile",
     "ProfileHistory",
+    "RetentionRun",
     "UserList",
     "UserListMember",
 ]

@@ -42,6 +42,9 @@ class Attribute(models.Model):
         SENSITIVE = "sensitive", _("sensitive personal")  # the rest of PIPL art. 28
         RISK = "risk", _("anti-fraud")  # never told to customers
 
+    NEVER_TOLD = frozenset({Sensitivity.SENSITIVE, Sensitivity.RISK})
+    """Values that explanations keep from customers and from support."""
+
     id = models.SmallAutoField(_("slot"), primary_key=True)
     name = models.CharField(_("name"), max_length=63, unique=True, validators=[fields.valid_name])
     type = models.CharField(_("type"), max_length=8, choices=Type.choices)

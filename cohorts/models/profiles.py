@@ -56,6 +56,7 @@ class Profile(models.Model):
     class Meta:
         verbose_name = _("profile")
         verbose_name_plural = _("profiles")
+        permissions = [("read_sensitive_profile", _("Can read protected values of users"))]
         ordering = ["user_id"]
         constraints = [
             models.CheckConstraint(name="profile_user_id", condition=~models.Q(user_id="")),
@@ -94,12 +95,14 @@ class Profile(models.Model):
 class ProfileHistory(models.Model):
     """What changed in a profile at one moment: the new values by attribute name, null for unknown.
 
-    Replaying a user's rows in order gives the facts of any past moment.
+    Replaying a user's rows in order gives the facts of any past moment. A value whose term was over
+    is taken out of `changes`, and its name put into `erased`: it was held, and nobody knows it.
     """
 
     user_id = fields.user_id_field()
     at = models.DateTimeField(_("at"))
     changes = models.JSONField(_("changes"))
+    erased = models.JSONField(_("no longer held"), null=True, blank=True)
 
     class Meta:
         verbose_name = _("profile change")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final
 from zoneinfo import ZoneInfo
 
@@ -11,7 +11,7 @@ import msgspec
 from django.conf import settings
 from django.db import connection, transaction
 
-from cohorts.columns import COLUMNS
+from cohorts.columns import COLUMNS, RISK_DAY
 from cohorts.services import facts, packing, registry
 from cohorts.services.items import MAX_ITEMS, IngestResult, Rejected
 from cohorts.services.outbox import mark_dirty
@@ -43,6 +43,14 @@ _REMEMBER: Final = """
 INSERT INTO cohorts_profilehistory (user_id, at, changes)
 SELECT user_id, %s, changes
 FROM jsonb_to_recordset(%s::jsonb) AS t (user_id text, changes jsonb) ORDER BY user_id
+"""
+
+# Which of these values were learned or confirmed after the moment given for their name.
+_FRESH: Final = """
+SELECT DISTINCT h.user_id, asked.name
+FROM unnest(%s::text[], %s::timestamptz[]) AS asked (name, since)
+JOIN cohorts_profilehistory AS h
+  ON h.user_id = ANY(%s) AND h.at > asked.since AND h.changes ? asked.name
 """
 
 CONFIRMED_EVERY: Final = datetime.timedelta(hours=1)
@@ -102,14 +110,17 @@ def _write(
         cursor.execute(_MAKE, [now, users])
         made = {user_id for (user_id,) in cursor.fetchall()}
         cursor.execute(_LOCK, [users])
+        locked = cursor.fetchall()
+        stale = _stale(sent, registered, now)
         rows: list[dict[str, Any]] = []
         history: list[dict[str, Any]] = []
-        for user_id, updated_at, attributes, *columns in cursor.fetchall():
+        for user_id, updated_at, attributes, *columns in locked:
             held = dict(zip(_NAMES, columns, strict=True))
             held_custom = (
                 attributes if isinstance(attributes, dict) else msgspec.json.decode(attributes)
             )
             changes = _differences(held, held_custom, sent[user_id])
+            changes |= _confirmed(sent[user_id], stale.get(user_id, ()))
             if not changes and user_id not in made and now - updated_at < CONFIRMED_EVERY:
                 continue  # said again within the hour: nothing to write
             custom = {**held_custom, **{k: v for k, v in changes.items() if k not in held}}
@@ -126,6 +137,31 @@ def _write(
         cursor.execute(_REMEMBER, [now, _encoder.encode(history).decode()])
     registry.note_held({name for row in history for name in row["changes"]}, registered, now)
     return mark_dirty(row["user_id"] for row in rows)
+
+
+def _stale(
+    sent: Mapping[str, dict[str, Any]], registered: registry.Registered, now: datetime.datetime
+) -> dict[str, set[str]]:
+    """By user, the values sent that have a term and were not confirmed lately, changed or not."""
+    every = registered.confirmed_every
+    found: dict[str, set[str]] = {}
+    for user_id, values in sent.items():
+        if names := {name for name in values.keys() & every if values[name] is not None}:
+            found[user_id] = names
+    if not found:
+        return {}
+    asked = sorted({name for names in found.values() for name in names})
+    with connection.cursor() as cursor:
+        cursor.execute(_FRESH, [asked, [now - every[name] for name in asked], list(found)])
+        for user_id, name in cursor.fetchall():
+            found[user_id].discard(name)
+    return found
+
+
+def _confirmed(sent: Mapping[str, Any], names: Collection[str]) -> dict[str, Any]:
+    """The values to note as still so; a score goes with its day."""
+    pair = {"risk_score", RISK_DAY}
+    return {name: sent[name] for name in {*names, *(pair if pair & set(names) else ())}}
 
 
 def _differences(

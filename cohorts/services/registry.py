@@ -26,11 +26,14 @@ class Registered(msgspec.Struct, frozen=True):
         open: attributes that are taken, by name.
         retired: names that are taken no longer.
         never_held: names of custom attributes of which no value was ever held.
+        confirmed_every: names of attributes with a term: how often it is noted that a value is
+            still so.
     """
 
     open: Mapping[str, model.Attribute]
     retired: frozenset[str]
     never_held: frozenset[str]
+    confirmed_every: Mapping[str, datetime.timedelta]
 
 
 def read() -> Registered:
@@ -40,6 +43,11 @@ def read() -> Registered:
         {row.name: attribute(row) for row in rows if row.retired_at is None},
         frozenset(row.name for row in rows if row.retired_at is not None),
         frozenset(row.name for row in rows if row.held_since is None and not row.built_in),
+        {
+            row.name: datetime.timedelta(days=max(1, row.retention_days // 10))
+            for row in rows
+            if row.retention_days is not None
+        },
     )
 
 

@@ -129,7 +129,7 @@ def _need(need: dict[str, Any], words: Vocabulary) -> dict[str, str]:
         needed = f"{negation}{_operator(need['operator'])} {wanted}"
     return {
         "label": word.label if word else need["attribute"],
-        "value": gettext("unknown") if value is None else _said(value, word, words, unit),
+        "value": _unknown(need) if value is None else _said(value, word, words, unit),
         "needed": needed,
         "state": str(need["outcome"]),
         "age": _age(need.get("as_of")),
@@ -146,6 +146,11 @@ def _crossing(crossing: dict[str, Any]) -> str:
     if crossing["inside"]:
         return gettext("entered on %(day)s (%(weekly)s a week then)") % told
     return gettext("left on %(day)s (%(weekly)s a week then)") % told
+
+
+def _unknown(need: Mapping[str, Any]) -> str:
+    """A value that was held then, and deleted at the end of its term, is no mere unknown."""
+    return gettext("no longer held") if need.get("no_longer_held") else gettext("unknown")
 
 
 def _age(as_of: str | None) -> str:

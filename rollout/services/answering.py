@@ -137,7 +137,7 @@ def _read_standing(
 ) -> Standing:
     gates = list(Gate.objects.filter(flag=flag)) if flag is not None else []
     attributes = list(Attribute.objects.order_by("id"))
-    secret = {each.name for each in attributes if each.sensitivity == Attribute.Sensitivity.RISK}
+    secret = {each.name for each in attributes if each.sensitivity in Attribute.NEVER_TOLD}
     return Standing(
         snapshot=None
         if pk is None

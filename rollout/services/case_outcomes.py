@@ -136,7 +136,7 @@ def correctable(*, risk: bool) -> list[Attribute]:
     """Attributes whose held value a reviewer may correct; risk signals only for risk officers."""
     names = settable(mappers.open_registry())
     rows = Attribute.objects.filter(name__in=names).order_by("id")
-    return [each for each in rows if risk or each.sensitivity != Attribute.Sensitivity.RISK]
+    return [each for each in rows if risk or each.sensitivity not in Attribute.NEVER_TOLD]
 
 
 def check_facts(facts: Mapping[str, Any]) -> None:

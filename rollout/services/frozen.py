@@ -62,7 +62,7 @@ def freeze(
                 name: fact.days() if isinstance(fact, Paid) else fact
                 for name, fact in user.attributes.items()
             },
-            "learned": {name: iso(each) for name, each in who.learned(user.key, at).items()},
+            "learned": {name: iso(each) for name, each in who.learned(user.key, at).at.items()},
             "admissions": {
                 str(slot): msgspec.structs.asdict(each) for slot, each in user.admissions.items()
             },

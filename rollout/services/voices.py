@@ -42,14 +42,22 @@ def voice(
     )
     if audience == "customer":
         return told
-    learned = {name: iso(moment) for name, moment in who.learned(user.key, at).items()}
+    learned = who.learned(user.key, at)
+    lost = learned.no_longer_held - user.attributes.keys()
+    if audience != "risk":
+        lost -= words.secret
     for step in told["steps"]:
         for need in step["needs"]:
-            need["as_of"] = learned.get(need["attribute"])
+            moment = learned.at.get(need["attribute"])
+            need["as_of"] = iso(moment) if moment else None
+            if need["attribute"] in lost:
+                need["no_longer_held"] = True
             if need["crossing"] is not None:
                 ago = need["crossing"]["days_ago"]
                 day = None if ago is None else who.day_of(at) - timedelta(days=ago)
                 need["crossing"]["on"] = None if day is None else day.isoformat()
+    if lost:
+        told["no_longer_held"] = sorted(lost)
     told["when"] = waiting.planned_entry(compiled, found, user) or told["when"]
     if audience == "risk":
         told["calm"] = waiting.calm(compiled, found, user, at)

@@ -192,6 +192,8 @@ ACTIONS: dict[str, Any] = {
     "list.version_reverted": _("reverted an uploaded list"),
     "list.version_discarded": _("discarded an uploaded list"),
     "profile.forgotten": _("forgot a user"),
+    "profile.read_protected": _("read protected values of a user"),
+    "retention.applied": _("deleted values at the end of their term"),
     "partner.created": _("added a funding partner"),
     "partner.updated": _("changed a funding partner"),
     "place.released": _("took a user's place back"),
