@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
 from typing import Any, cast
 
 from django.contrib import admin
 from django.http import HttpRequest, HttpResponse
 from django.utils import timezone
+from django.utils.html import format_html, format_html_join
+from django.utils.safestring import SafeString
 from django.utils.translation import get_language, gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
 from cohorts.admin.base import ReadOnlyAdmin
-from cohorts.models import DailyPayments, PaymentEvent, Profile
+from cohorts.columns import COLUMNS, RISK_DAY
+from cohorts.models import Attribute, DailyPayments, PaymentEvent, Profile
 from cohorts.regions import name_of
+from cohorts.wording import Vocabulary, label_of
 
 RISK_PERMISSION = "rollout.change_gate"
 """Who writes gates reads the signals behind them; support reads that a risk gate refused."""
+
+MASK = "••••••"
 
 
 @admin.register(Profile)
@@ -62,26 +70,52 @@ class ProfileAdmin(ReadOnlyAdmin):
                 )
             },
         ),
-        (_("Custom attributes"), {"fields": ("attributes", "updated_at")}),
+        (_("Custom attributes"), {"fields": ("custom", "updated_at")}),
     )
-    readonly_fields = ("place",)
+    readonly_fields = ("place", "custom", "masked")
 
     def get_fieldsets(self, request: HttpRequest, obj: Any = None) -> Any:
-        """Anti-fraud signals are read by those who write the gates that use them."""
-        if request.user.has_perm(RISK_PERMISSION):
-            return self.fieldsets
-        secret = {"risk_score", "risk_scored_on", "emulator", "scripted", "wifi_risk"}
-        return [
-            (name, options)
-            for name, options in self.fieldsets
-            if not secret & {each for line in options["fields"] for each in line}
-        ]
+        """Protected values stand together, masked; the registry says which they are."""
+        secret = protected_names()
+        kept = []
+        for name, options in self.fieldsets:
+            lines = [
+                tuple(
+                    each
+                    for each in ((line,) if isinstance(line, str) else line)
+                    if each not in secret
+                )
+                for line in options["fields"]
+            ]
+            if lines := [line for line in lines if line]:
+                kept.append((name, {**options, "fields": lines}))
+        return [*kept, (_("Protected values"), {"fields": ("masked",)})]
 
     def get_list_display(self, request: HttpRequest) -> Any:
-        shown = super().get_list_display(request)
-        if request.user.has_perm(RISK_PERMISSION):
-            return shown
-        return tuple(name for name in shown if name != "risk_score")
+        return _without(super().get_list_display(request))
+
+    def get_list_filter(self, request: HttpRequest) -> Any:
+        return _without(super().get_list_filter(request))
+
+    @display(description=_("custom attributes"))
+    def custom(self, row: Profile) -> SafeString:
+        secret = protected_names()
+        labels = Vocabulary.load().attributes
+        return facts_list(
+            (labels[name].label if name in labels else name, fact)
+            for name, fact in sorted(row.attributes.items())
+            if name not in secret
+        )
+
+    @display(description=_("masked"))
+    def masked(self, row: Profile) -> SafeString:
+        """What is held and protected, without its values."""
+        held = held_facts(row)
+        return facts_list(
+            (label_of(each, each.name), MASK)
+            for each in Attribute.objects.exclude(sensitivity=Attribute.Sensitivity.ORDINARY)
+            if each.name in held
+        )
 
     @display(description=_("region"), ordering="region")
     def place(self, row: Profile) -> str:
@@ -98,6 +132,44 @@ class ProfileAdmin(ReadOnlyAdmin):
     ) -> HttpResponse:
         context = {"days": last_days(object_id), **(extra_context or {})}
         return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
+
+
+def protected_names() -> set[str]:
+    """Names of the attributes whose values are not shown; the day of a score goes with it."""
+    rows = Attribute.objects.exclude(sensitivity=Attribute.Sensitivity.ORDINARY)
+    names = set(rows.values_list("name", flat=True))
+    if "region" in names:
+        names.add("place")
+    return names | ({RISK_DAY} if "risk_score" in names else set())
+
+
+def held_facts(row: Profile) -> dict[str, Any]:
+    """What is held about a user, by attribute name."""
+    facts = {name: getattr(row, name) for name in COLUMNS} | row.attributes
+    return {name: fact for name, fact in facts.items() if fact is not None}
+
+
+def facts_list(facts: Iterable[tuple[Any, Any]]) -> SafeString:
+    """Names and values as a list; a dash for none."""
+    lines = [(name, in_words(fact)) for name, fact in facts]
+    if not lines:
+        return SafeString("—")
+    inside = format_html_join("", "<div><dt>{}</dt><dd>{}</dd></div>", lines)
+    return format_html('<dl class="hd-facts">{}</dl>', inside)
+
+
+def in_words(fact: Any) -> str:
+    """A value as people read it."""
+    if isinstance(fact, bool):
+        return gettext("yes") if fact else gettext("no")
+    if isinstance(fact, list):
+        return ", ".join(str(each) for each in fact)
+    return f"{fact:,}" if isinstance(fact, (int, float, Decimal)) else str(fact)
+
+
+def _without(names: Sequence[Any]) -> tuple[Any, ...]:
+    secret = protected_names()
+    return tuple(name for name in names if name not in secret)
 
 
 def last_days(user_id: str, days: int = 30) -> list[dict[str, Any]]:

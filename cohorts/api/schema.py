@@ -94,6 +94,16 @@ PROFILE: Final[dict[str, Any]] = {
         "user_id": {"type": "string"},
         "attributes": {"type": "object", "additionalProperties": True},
         "as_of": {"type": "string", "format": "date-time"},
+        "masked": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Protected attributes that are held and not shown to you.",
+        },
+        "no_longer_held": {
+            "type": "array",
+            "items": {"type": "string"},
+            "description": "Held at that moment, deleted since at the end of their term.",
+        },
     },
 }
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import datetime
 from collections.abc import Callable
 from typing import Final
 
 from django.core.exceptions import RequestDataTooBig
 from django.http.request import RawPostDataException, UnreadablePostError
 from django.utils import timezone
-from django.utils.dateparse import parse_datetime
-from drf_spectacular.utils import OpenApiParameter, OpenApiResponse, extend_schema
-from rest_framework.exceptions import APIException, NotFound, UnsupportedMediaType
+from drf_spectacular.utils import extend_schema
+from rest_framework.exceptions import APIException, UnsupportedMediaType
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import APIView
 
-from cohorts import selectors
 from cohorts.api import schema
 from cohorts.services import items
 from cohorts.services.ingest import ingest_payments, ingest_profiles
@@ -94,40 +91,6 @@ class ProfilesView(IngestView):
         )
 
 
-class ProfileView(APIView):
-    required_kind = KeyKind.ADMIN
-
-    @extend_schema(
-        operation_id="profile",
-        parameters=[
-            OpenApiParameter(
-                "at", datetime.datetime, description="A past moment, ISO 8601 with its offset."
-            )
-        ],
-        responses={
-            200: schema.PROFILE,
-            404: OpenApiResponse(description="Nothing is held about the user at that moment."),
-            **schema.ERRORS,
-        },
-        tags=["profiles"],
-    )
-    def get(self, request: Request, user_id: str) -> Response:
-        """What the platform holds about a user, now or at a past moment."""
-        at = _moment(request.query_params.get("at"))
-        if sentence := items.id_fault(user_id):
-            raise InputError(sentence, path="user_id")
-        found = selectors.profile_at(user_id, at)
-        if found is None:
-            raise NotFound("nothing is held about this user at that moment")
-        return Response(
-            {
-                "user_id": found.user_id,
-                "attributes": found.attributes,
-                "as_of": found.as_of.isoformat(),
-            }
-        )
-
-
 def _body(request: Request) -> bytes:
     """The request's bytes, if they may be JSON at all."""
     media_type = (request.content_type or "").partition(";")[0].strip().lower()
@@ -145,20 +108,3 @@ def _body(request: Request) -> bytes:
     except (UnreadablePostError, RawPostDataException) as error:
         raise InputError(f"expected a whole request body: {error}") from None
     return body
-
-
-def _moment(text: str | None) -> datetime.datetime:
-    """The moment asked for, now by default; not in the future, which nobody knows."""
-    now = timezone.now()
-    if text is None:
-        return now
-    try:
-        # A plus sign that nobody escaped arrives as a space.
-        at = parse_datetime(text.strip().replace(" ", "+"))
-    except ValueError:
-        at = None
-    if at is None or at.tzinfo is None or not 1970 <= at.year <= now.year + 1:
-        raise InputError(
-            f"expected a moment such as 2026-01-31T12:00:00+08:00, got {text[:64]!r}", path="at"
-        )
-    return min(at, now)

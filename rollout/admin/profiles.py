@@ -1,19 +1,26 @@
-"""Profiles, with the step that forgets a person."""
+"""Profiles, with the steps that show protected values and that forget a person."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Collection
+from typing import Any, cast
+from urllib.parse import urlencode
 
 from django.contrib import admin
+from django.contrib.auth import get_user_model
+from django.core.signing import BadSignature, TimestampSigner
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from cohorts.admin.users import ProfileAdmin as ReadProfileAdmin
+from cohorts.admin.users import facts_list, held_facts
 from cohorts.models import Profile
+from cohorts.wording import label_of, unit_of
 from rollout.admin.acts import Act, ActsMixin
-from rollout.services import forget
+from rollout.services import forget, protected
 from rollout.services.audit import Actor
 
 
@@ -48,6 +55,35 @@ FORGET = Act(
     fits=lambda row: True,
 )
 
+SHOWN_FOR = 300
+"""Seconds for which a person who gave a reason may look at one user's protected values."""
+
+_signer = TimestampSigner(salt="huidu.protected")
+
+
+def _reveal(row: Profile, by: Actor, values: dict[str, Any]) -> HttpResponse:
+    """Logged before anything is shown; the page then shows it to this person for a while."""
+    person = get_user_model().objects.get(username=by.person)
+    held = _held(row, protected.readable(person, protected.protected().values()))
+    protected.note(by, row.pk, held.keys(), environment="all", reason=values["reason"])
+    token = _signer.sign_object([by.name, row.pk])
+    url = reverse("admin:cohorts_profile_change", args=(row.pk,))
+    return HttpResponseRedirect(f"{url}?{urlencode({'shown': token})}")
+
+
+REVEAL = Act(
+    name="reveal",
+    title=_("Show protected values"),
+    icon="visibility",
+    permission="read_sensitive",
+    does=lambda row: gettext(
+        "Shows you this user's protected values for five minutes. Your name and reason go into the "
+        "audit log first."
+    ),
+    run=_reveal,
+    fits=lambda row: True,
+)
+
 admin.site.unregister(Profile)
 
 
@@ -55,7 +91,7 @@ admin.site.unregister(Profile)
 class ProfileAdmin(ActsMixin, ReadProfileAdmin):
     """As `cohorts` shows it; who may delete profiles may forget a user."""
 
-    acts = (FORGET,)
+    acts = (REVEAL, FORGET)
 
     def change_view(
         self,
@@ -64,9 +100,34 @@ class ProfileAdmin(ActsMixin, ReadProfileAdmin):
         form_url: str = "",
         extra_context: dict[str, Any] | None = None,
     ) -> HttpResponse:
-        row = self.get_object(request, object_id)
+        row = cast(Profile | None, self.get_object(request, object_id))
         context = dict(extra_context or {})
+        shown = None
         if row is not None:
-            context["acts"] = self.fitting(request, row)
+            shown = _shown(request, row)
+            context |= {"acts": self.fitting(request, row), "protected": shown}
         page: HttpResponse = super().change_view(request, object_id, form_url, context)
+        if shown is not None:
+            page.headers["Cache-Control"] = "no-store"
         return page
+
+
+def _shown(request: HttpRequest, row: Profile) -> SafeString | None:
+    """The protected values, for the person who gave a reason a moment ago; None for all others."""
+    try:
+        told = _signer.unsign_object(request.GET.get("shown", ""), max_age=SHOWN_FOR)
+    except (BadSignature, ValueError):
+        return None
+    if told != [request.user.get_username(), row.pk]:
+        return None
+    attributes = protected.protected()
+    held = _held(row, protected.readable(request.user, attributes.values()))
+    return facts_list(
+        (f"{label_of(each, name)} {unit_of(each.unit)}".strip(), held[name])
+        for name, each in attributes.items()
+        if name in held
+    )
+
+
+def _held(row: Profile, names: Collection[str]) -> dict[str, Any]:
+    return {name: fact for name, fact in held_facts(row).items() if name in names}

@@ -11,6 +11,7 @@ from rollout.api.attributes import AttributeViewSet
 from rollout.api.cases import CaseViewSet, UserCasesView
 from rollout.api.checks import DecisionView, ExplanationView, VisibilityView
 from rollout.api.events import EventsView
+from rollout.api.profiles import ProfileView
 from rollout.api.snapshot import SnapshotView
 from rollout.api.webhooks import WebhookViewSet
 
@@ -41,6 +42,8 @@ urlpatterns: list[URLPattern | URLResolver] = [
     path("api/v1/manage/", include(manage.urls)),
     path("api/v1/snapshot", SnapshotView.as_view()),
     path("api/v1/events", EventsView.as_view()),
+    # Ids are any text, so slashes in them (escaped or not) belong to the id.
+    path("api/v1/profiles/<path:user_id>", ProfileView.as_view(), name="profile"),
     path("api/v1/flags/<str:key>/users/<str:user>", VisibilityView.as_view()),
     path("api/v1/flags/<str:key>/users/<str:user>/explanation", ExplanationView.as_view()),
     path("api/v1/flags/<str:key>/users/<str:user>/cases", UserCasesView.as_view()),

@@ -45,6 +45,7 @@ ROLES: Final[dict[str, tuple[str, ...]]] = {
     # Owns the policies, reads the signals behind them, decides reviews, approves changes.
     "risk officer": (
         *VIEW_ALL,
+        "read_sensitive_profile",
         "add_gate",
         "change_gate",
         "delete_gate",
