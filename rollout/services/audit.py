@@ -106,7 +106,7 @@ def record(
         target=target,
         before=pseudonyms.hidden(before),
         after=pseudonyms.hidden(after),
-        reason=clean_reason(reason, needed=False),
+        reason=pseudonyms.hidden_reason(clean_reason(reason, needed=False), before, after),
         previous_hash=last[1] if last else "",
     )
     entry.hash = hash_of(entry)

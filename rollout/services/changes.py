@@ -16,7 +16,7 @@ from django.utils import timezone
 
 from huidu.errors import InputError, StateError
 from rollout.models import ChangeRequest
-from rollout.services import audit, case_outcomes
+from rollout.services import audit, case_outcomes, pseudonyms
 from rollout.services.audit import Actor
 from rollout.services.change_kinds import KINDS
 from rollout.services.changing import ApprovalNeededError
@@ -148,7 +148,7 @@ def _log(
         f"change:{change.pk} {change.kind} {change.target}",
         environment=change.environment,
         after=after,
-        reason=reason,
+        reason=pseudonyms.hidden_reason(reason, change.payload),
     )
 
 

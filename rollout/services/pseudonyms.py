@@ -8,6 +8,7 @@ knows the platform's secret can tell whether it belongs to an id.
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Any, Final
 
 from django.db.models import Q, QuerySet, TextField
@@ -37,8 +38,8 @@ def hidden(value: Any) -> Any:
     return replaced(value, pseudonym)
 
 
-def replaced(value: Any, name_of: Any) -> Any:
-    """The same with `name_of` of each user."""
+def replaced(value: Any, name_of: Callable[[str], str]) -> Any:
+    """The same with `name_of` each user."""
     if isinstance(value, dict):
         return {
             name: [name_of(user) if isinstance(user, str) else user for user in inner]
@@ -51,13 +52,30 @@ def replaced(value: Any, name_of: Any) -> Any:
     return value
 
 
+def hidden_reason(reason: str, *told: Any) -> str:
+    """A sentence without the ids of users who stand in the lists that an entry tells of."""
+    listed: set[str] = set()
+
+    def note(user: str) -> str:
+        listed.add(user)
+        return user
+
+    for value in told:
+        replaced(value, note)
+    for user in sorted(listed):
+        if user in reason:
+            reason = without(reason, user)
+    return reason
+
+
 def without(text: str, user_id: str) -> str:
     """A sentence with the user's id, where it stands as a word, replaced by the pseudonym."""
     return re.sub(rf"(?<!\w){re.escape(user_id)}(?!\w)", pseudonym(user_id), text)
 
 
 def about(entries: QuerySet[AuditEntry], user_id: str) -> QuerySet[AuditEntry]:
-    """The entries of the log that concern the user: as their target, or in a list of users."""
+    """The entries of the log that concern the user: by target, reason, or a list of users."""
     name = pseudonym(user_id)
     told = entries.annotate(was=Cast("before", TextField()), became=Cast("after", TextField()))
-    return told.filter(Q(target__contains=name) | Q(was__contains=name) | Q(became__contains=name))
+    listed = Q(was__contains=name) | Q(became__contains=name)
+    return told.filter(Q(target__contains=name) | Q(reason__contains=name) | listed)

@@ -127,26 +127,26 @@ def answers(row: Snapshot) -> list[str]:
 def test_who_was_listed_once_is_gone_from_snapshots_requests_and_the_log(
     bank: world.World,
 ) -> None:
-    listed = {"allow_users": [USER, "other"]}
-    flags.update(bank.flag, listed, by=world.WANG, reason="try it", approved_by=world.LI)
+    change = changes.request(
+        "flag.update",
+        bank.flag.pk,
+        {"allow_users": [USER, "other"]},
+        environment="production",
+        by=world.WANG,
+        reason=f"{USER} tries it",
+    )
+    changes.approve(change, by=world.LI, note=f"{USER} agreed")
     publishing.publish_pending()
     named = publishing.last_snapshot("production")
     assert named is not None
     before = answers(named)
     reading.note(world.WANG, "production", "weilidai", USER, reason=f"appeal of {USER}")
-    change = changes.request(
-        "flag.update",
-        bank.flag.pk,
-        {"allow_users": ["other"]},
-        environment="production",
-        by=world.WANG,
-        reason=f"{USER} leaves",
-    )
     with pytest.raises(StateError, match="named in flag weilidai"):
         forget.forget_user(USER, by=world.WANG, reason="a letter")
-    changes.approve(change, by=world.LI)
+    listed = {"allow_users": ["other"]}
+    flags.update(bank.flag, listed, by=world.WANG, reason=f"{USER} left", approved_by=world.LI)
     publishing.publish_pending()
-    assert pseudonyms.about(AuditEntry.objects.all(), USER).count() == 3
+    assert pseudonyms.about(AuditEntry.objects.all(), USER).count() == 5
 
     forget.forget_user(USER, by=world.WANG, reason="a letter")
 
@@ -167,7 +167,7 @@ def test_who_was_listed_once_is_gone_from_snapshots_requests_and_the_log(
     found = logged_in(world.people()[0]).get(
         reverse("admin:rollout_auditentry_changelist"), {"q": USER}
     )
-    assert found.context["cl"].result_count == 4
+    assert found.context["cl"].result_count == 6
 
 
 def test_nobody_is_forgotten_while_a_request_or_what_is_published_names_them(
