@@ -91,6 +91,13 @@ class ProfileAdmin(ReadOnlyAdmin):
                 kept.append((name, {**options, "fields": lines}))
         return [*kept, (_("Protected values"), {"fields": ("masked",)})]
 
+    def lookup_allowed(self, lookup: str, value: Any, request: HttpRequest) -> bool:
+        """Nobody finds a protected value out by asking for users who have it."""
+        asked = lookup.partition("__")[0]
+        if asked in protected_names() | {"attributes"}:
+            return False
+        return bool(super().lookup_allowed(lookup, value, request))
+
     def get_list_display(self, request: HttpRequest) -> Any:
         return _without(super().get_list_display(request))
 

@@ -11,14 +11,16 @@ from django.contrib.auth import get_user_model
 from django.core.signing import BadSignature, TimestampSigner
 from django.http import HttpRequest, HttpResponse, HttpResponseRedirect
 from django.urls import reverse
+from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 
 from cohorts.admin.users import ProfileAdmin as ReadProfileAdmin
-from cohorts.admin.users import facts_list, held_facts
+from cohorts.admin.users import facts_list, held_facts, in_words
 from cohorts.models import Profile
 from cohorts.wording import label_of, unit_of
+from huidu.risk import risk_now
 from rollout.admin.acts import Act, ActsMixin
 from rollout.services import forget, protected
 from rollout.services.audit import Actor
@@ -102,13 +104,9 @@ class ProfileAdmin(ActsMixin, ReadProfileAdmin):
     ) -> HttpResponse:
         row = cast(Profile | None, self.get_object(request, object_id))
         context = dict(extra_context or {})
-        shown = None
         if row is not None:
-            shown = _shown(request, row)
-            context |= {"acts": self.fitting(request, row), "protected": shown}
+            context |= {"acts": self.fitting(request, row), "protected": _shown(request, row)}
         page: HttpResponse = super().change_view(request, object_id, form_url, context)
-        if shown is not None:
-            page.headers["Cache-Control"] = "no-store"
         return page
 
 
@@ -122,8 +120,11 @@ def _shown(request: HttpRequest, row: Profile) -> SafeString | None:
         return None
     attributes = protected.protected()
     held = _held(row, protected.readable(request.user, attributes.values()))
+    if "risk_score" in held and row.risk_scored_on is not None:
+        score = risk_now(float(held["risk_score"]), row.risk_scored_on, timezone.localdate())
+        held["risk_score"] = round(score, 2)
     return facts_list(
-        (f"{label_of(each, name)} {unit_of(each.unit)}".strip(), held[name])
+        (label_of(each, name), f"{in_words(held[name])} {unit_of(each.unit)}".strip())
         for name, each in attributes.items()
         if name in held
     )

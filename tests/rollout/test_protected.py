@@ -57,8 +57,9 @@ def test_nobody_reads_protected_values_in_passing(held: None, role: str) -> None
     assert told(text) == []
     assert "Illness" in text
     assert told(client.get(reverse("admin:cohorts_profile_changelist")).content.decode()) == []
-    sorted_by_risk = reverse("admin:cohorts_profile_changelist") + "?risk_score__gte=80"
-    assert client.get(sorted_by_risk).status_code in (302, 400)
+    for asked in ("risk_score__gte=80", "attributes__illness=asthma"):
+        listed = client.get(f"{reverse('admin:cohorts_profile_changelist')}?{asked}")
+        assert listed.status_code == 400
     answer = client.get(f"/api/v1/profiles/{USER}").json()
     assert answer["masked"] == ["assets_cny", "illness", "risk_score"]
     assert told(str(answer)) == []
@@ -75,7 +76,7 @@ def test_who_may_reads_them_after_a_reason_that_is_logged(held: None) -> None:
     there = officer.post(act, {"reason": f"appeal of {USER}"})
     shown = officer.get(there["Location"])
     assert told(shown.content.decode()) == ["91,234.5", "87.5", "asthma"]
-    assert shown.headers["Cache-Control"] == "no-store"
+    assert "no-store" in shown.headers["Cache-Control"]
     (token,) = re.findall(r"shown=(.+)", there["Location"])
     assert told(person("support").get(there["Location"]).content.decode()) == []
     assert told(page(officer, shown=token[:-1])) == []
