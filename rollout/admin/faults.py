@@ -203,6 +203,10 @@ PATTERNS: list[tuple[str, Any]] = [
         r"^the attribute registry is in use by a long job",
         _("A long job reads the registry right now. Try again in a moment."),
     ),
+    (
+        r"^expected another name: (?P<name>\S+) is a word of the platform's own$",
+        _("Expected another name: %(name)s is a word of the platform's own."),
+    ),
     (r"^expected none: \S+ has no range$", _("Only numbers have a range; leave this empty.")),
     (
         r"^expected none: no value of it is held$",

@@ -21,6 +21,7 @@ from cohorts.models.attributes import MOST_RETENTION_DAYS
 from cohorts.services import registry
 from cohorts.services.facts import COMPUTED
 from huidu.errors import InputError, StateError
+from huidu.wire.record import Profile
 from rollout.services import attribute_uses, audit, everywhere
 from rollout.services.attribute_uses import Use
 from rollout.services.audit import Actor
@@ -40,6 +41,8 @@ MEANING: Final = frozenset({"type", "source", "minimum", "maximum"})
 
 EDITABLE: Final = DESCRIBING | MEANING | {"name", "unit"}
 MOST_NAMED: Final = 20
+RESERVED: Final = frozenset({"user_id", *Profile.__struct_fields__})
+"""Names that mean something else beside facts: in items that are sent, and in packed records."""
 
 
 def save_attribute(
@@ -199,7 +202,12 @@ def _set(row: Attribute, values: Mapping[str, Any]) -> None:
 
 
 def _check_sense(row: Attribute) -> None:
-    """Raises `InputError` for a range that holds nothing, or a term for what is never held."""
+    """Raises `InputError` for a name of the platform's own, a range that holds nothing, or a term
+    for what is never held."""
+    if row.name in RESERVED and not row.built_in and not Attribute.objects.filter(name=row.name):
+        raise InputError(
+            f"expected another name: {row.name} is a word of the platform's own", path="name"
+        )
     if row.type not in (Attribute.Type.INTEGER, Attribute.Type.NUMBER):
         for name in ("minimum", "maximum"):
             if getattr(row, name) is not None:

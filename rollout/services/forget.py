@@ -10,6 +10,7 @@ from django.db import transaction
 from django.db.models import Model, Q
 
 from cohorts.services import forget as who
+from cohorts.services import population
 from cohorts.services.items import id_fault
 from huidu.errors import InputError, StateError
 from huidu.wire import names
@@ -74,6 +75,7 @@ def forget_user(user_id: str, *, by: Actor, reason: str) -> Mapping[type[Model],
             reason=reason,
         )
         transaction.on_commit(lambda: _erase_record(user_id))
+        transaction.on_commit(population.want)  # the file that previews count in names everybody
     return gone
 
 

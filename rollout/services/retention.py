@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from django.db import transaction
+
 from cohorts.models import RetentionRun
-from cohorts.services import retention
+from cohorts.services import population, retention
 from rollout.services import audit
 from rollout.services.audit import ENGINE
 
@@ -18,6 +20,7 @@ def carry_on(now: datetime, *, seconds: float) -> int:
 def _log(run: RetentionRun) -> None:
     """A night that deleted something is an entry of the log: what, and how much of it."""
     if run.erased:
+        transaction.on_commit(population.want)  # the file that previews count in holds the values
         audit.record(
             ENGINE,
             "retention.applied",

@@ -76,6 +76,7 @@ def test_a_new_attribute_works_from_the_registry_to_the_packed_record(
     [
         pytest.param({"name": "Bad Name", "type": "integer"}, "name", id="no name"),
         pytest.param({"name": "region", "type": "region"}, "name", id="taken"),
+        pytest.param({"name": "lists", "type": "string"}, "name", id="the platform's own"),
         pytest.param({"name": "x", "type": "money"}, "type", id="no such type"),
         pytest.param({"name": "x"}, "type", id="no type"),
         pytest.param({"name": "x", "type": "string", "minimum": 1}, "minimum", id="no range"),

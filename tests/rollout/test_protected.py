@@ -25,7 +25,6 @@ SECRETS = ("91,234.5", "91234.5", "87.5", "asthma")
 
 @pytest.fixture
 def held(redis: object) -> None:
-    world.registry()
     attribute_edits.save_attribute(
         {"name": "illness", "type": "string", "sensitivity": "sensitive", "label_en": "Illness"},
         by=world.WANG,
