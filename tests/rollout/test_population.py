@@ -39,7 +39,6 @@ RULES: list[dict[str, Any]] = [
 def bank(redis: object, tmp_path: Path, settings: Any) -> None:
     """50 users, and no flag yet."""
     settings.HUIDU_POPULATION = tmp_path / "population"
-    world.registry()
     world.users(50)
     world.cohort("active", "活跃用户", "Active users", {">": [{"var": "weekly_payments"}, 3]})
 
