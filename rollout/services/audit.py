@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Any, Final
 
 from django.contrib.auth.models import AbstractBaseUser
@@ -189,7 +190,8 @@ def clean_reason(reason: str, *, needed: bool = True) -> str:
 def _canonical(value: Any) -> Any:
     """JSON as PostgreSQL gives it back: 1.0 and 1, or 1e22 and its digits, are one number."""
     if isinstance(value, float) and value.is_integer():
-        return int(value)
+        # By its digits: JSON says 1e300, and the power of two next to it is another number.
+        return int(Decimal(repr(value)))
     if isinstance(value, dict):
         return {str(name): _canonical(inner) for name, inner in value.items()}
     if isinstance(value, (list, tuple)):

@@ -24,7 +24,12 @@ def write(count: int) -> None:
                 f"thing:{number}",
                 environment=PLACE,
                 before=None,
-                after={"n": number, "share": 1.0, "big": 1e22, "文": ["字", None, True, 0.1]},
+                after={
+                    "n": number,
+                    "share": 1.0,
+                    "big": [1e22, 1e300, -7e25, 2.0**70],
+                    "文": ["字", None, True, 0.1],
+                },
                 reason="因为",
             )
 
