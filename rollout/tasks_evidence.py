@@ -16,7 +16,16 @@ from django.db.models import F, QuerySet
 from django.utils import timezone
 
 from rollout.models import Stage
-from rollout.services import deciding, evidence_reach, gauges, late, review, store, stream
+from rollout.services import (
+    deciding,
+    evidence_reach,
+    gauges,
+    late,
+    review,
+    store,
+    stream,
+    warehouse_cells,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +34,7 @@ SCHEDULE: Final[dict[str, float]] = {
     "rollout.tasks_evidence.review_running_stages": 60.0,
     "rollout.tasks_evidence.review_fast_stages": 2.0,
     "rollout.tasks_evidence.read_gauges": 60.0,
+    "rollout.tasks_evidence.read_warehouse": 300.0,
     "rollout.tasks_evidence.review_left_stages": 3600.0,
 }
 """Task name to seconds between ticks."""
@@ -113,6 +123,12 @@ def _tell(found: review.Reviewed) -> None:
 def read_gauges() -> int:
     """Ask external sources for their readings."""
     return gauges.read_all(now=timezone.now())
+
+
+@shared_task(acks_late=True, soft_time_limit=540, time_limit=600)
+def read_warehouse() -> int:
+    """Count the cells of metrics that a warehouse tells."""
+    return warehouse_cells.read_all(now=timezone.now())
 
 
 @shared_task(acks_late=True, soft_time_limit=540, time_limit=600)

@@ -161,6 +161,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     """What must hold outside the evidence. Each blocks promotion only; harm still rolls back.
 
     `accepted` names hold reasons a person has looked into and accepted (see `ACCEPTABLE`).
+    `waiver_unsigned`: the stage relies on a waiver nobody answers for; the plan then has none.
     `left`: the stage is over; late outcomes of its users can roll back, and nothing is promoted.
     """
 
@@ -172,6 +173,7 @@ class Conditions(msgspec.Struct, frozen=True, kw_only=True):
     left: bool = False
     ramping: bool = False
     accepted: tuple[str, ...] = ()
+    waiver_unsigned: bool = False
 
 
 class Evidence(msgspec.Struct, frozen=True):

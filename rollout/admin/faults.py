@@ -31,6 +31,16 @@ RIGHT: dict[str, Any] = {
     "a text of at most 1000 characters": _("a text of at most 1,000 characters"),
     "a list of 1 to 10000 values": _("at least one value"),
     "a user's id": _("a user's id"),
+    "a moment or a date": _("a moment or a date"),
+    "text": _("text"),
+    "have no user_id": _("have no user_id"),
+    "have no moment in column at": _("have no moment in column at"),
+    "have no moment in column loaded_at": _("have no moment in column loaded_at"),
+    "have no value: unknown, not zero": _("have no value, which is unknown and not zero"),
+    "have a value that is no finite number": _("have a value that is no finite number"),
+    "have a denominator that is no finite number": _("have a denominator that is no finite number"),
+    "count more than their denominator": _("count more than their denominator"),
+    "lie in the future": _("lie in the future"),
 }
 
 PATTERNS: list[tuple[str, Any]] = [
@@ -215,6 +225,36 @@ PATTERNS: list[tuple[str, Any]] = [
     (
         r"^(?P<target>\S+) is still used by (?P<users>.+)$",
         _("%(target)s is still used by %(users)s."),
+    ),
+    (
+        r"^stage (?P<stage>\S+) has no guard that must prove, and nobody signed its waiver",
+        _(
+            "Stage %(stage)s has no guard that must prove, and nobody signed its waiver. Write "
+            "the waiver again, under your name, or add a guard."
+        ),
+    ),
+    (
+        r"^the query answers no row",
+        _("The query answers no row. That is unknown, never zero."),
+    ),
+    (r"^the query took longer than", _("The query took too long and was stopped.")),
+    (r"^no warehouse is configured", _("No warehouse is configured on this platform.")),
+    (r"^expected one SELECT", _("Expected one SELECT statement, and nothing else.")),
+    (
+        r"^column (?P<column>\S+): expected (?P<right>.+), got (?P<found>.+); a CAST",
+        _("Column %(column)s: expected %(right)s, got %(found)s. A CAST in the query may do."),
+    ),
+    (
+        r"^column (?P<column>\S+): expected only (?P<right>.+) for a metric of kind",
+        _("Column %(column)s is not expected here, only %(right)s."),
+    ),
+    (
+        r"^expected columns (?P<right>.+), got (?P<found>.+): (?P<column>\S+) is missing",
+        _("Column %(column)s is missing. Expected %(right)s, got %(found)s."),
+    ),
+    (
+        r"^(?P<bad>[\d,]+) of (?P<all>[\d,]+) rows (?P<why>.+)$",
+        _("%(bad)s of %(all)s rows cannot be true, so none is counted: they %(why)s."),
     ),
     (
         r"^expected either a relative margin or an absolute limit",

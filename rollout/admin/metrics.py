@@ -8,6 +8,7 @@ from django import forms
 from django.contrib import admin
 from django.db.models import Count, Model
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
@@ -15,6 +16,7 @@ from cohorts.admin.base import ReadOnlyAdmin
 from cohorts.admin.fields import DaysField
 from cohorts.wording import label_of
 from rollout.admin.base import ServiceAdmin, ServiceForm
+from rollout.admin.query_try import TriesQueries
 from rollout.models import Exposure, Metric, OutcomeEvent
 from rollout.services import metrics
 from rollout.services.audit import Actor
@@ -33,13 +35,22 @@ class MetricForm(ServiceForm):
     class Meta:
         model = Metric
         fields = ("environment", *sorted(metrics.EDITABLE))
+        labels = {"source": _("source of the query")}
+        help_texts = {
+            "query": _(
+                "Empty where events tell. An external reading: the URL, expression or SELECT that "
+                "answers one number. Other kinds: a SELECT on the warehouse that answers one row "
+                "per happening, with user_id, at and value."
+            )
+        }
 
 
 @admin.register(Metric)
-class MetricAdmin(ServiceAdmin):
+class MetricAdmin(TriesQueries, ServiceAdmin):
     """One measured quantity."""
 
     form = MetricForm
+    change_form_outer_before_template = "huidu/metric_header.html"
     list_display = ("named", "key", "kind", "harm", "unit", "guards_now", "environment")
     list_filter = ("environment", "kind", "harm")
     search_fields = ("key", "label_zh", "label_en", "description", "owner")
@@ -87,6 +98,16 @@ class MetricAdmin(ServiceAdmin):
 
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
+    ) -> Any:
+        row = options.get("obj")
+        context["try_url"] = reverse("admin:rollout_metric_try") + (
+            f"?metric={row.pk}" if row is not None else ""
+        )
+        context["fault"] = row.fault if row is not None else ""
+        return super().render_change_form(request, context, *args, **options)
 
     def write(self, request: HttpRequest, form: ServiceForm, obj: Any, by: Actor) -> Model:
         environment = obj.environment if obj else form.cleaned_data["environment"]

@@ -6,7 +6,8 @@ from typing import Any, ClassVar
 
 import django_filters  # type: ignore[import-untyped]
 from django.db.models import QuerySet
-from drf_spectacular.utils import extend_schema
+from django.utils import timezone
+from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework import mixins
 from rest_framework.decorators import action
 from rest_framework.request import Request
@@ -49,6 +50,36 @@ class MetricViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
             reason=self.reason(),
         )
         return self.shown(row)
+
+    @extend_schema(
+        request=shapes.TryQuerySerializer,
+        responses=shapes.FirstRowsSerializer,
+        examples=[
+            OpenApiExample(
+                "loans",
+                value={
+                    "kind": "mean",
+                    "source": "sql",
+                    "query": "SELECT customer AS user_id, paid AS at, amount AS value FROM loans",
+                },
+                request_only=True,
+            )
+        ],
+    )
+    @action(detail=False, methods=["post"], url_path="try-query")
+    def try_query(self, request: Request) -> Response:
+        """Ask a query once and show its first rows; 400 with the reason where it cannot be used.
+
+        Nothing is kept but an entry in the audit log."""
+        asked = shapes.TryQuerySerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        found = metrics.try_out(
+            environment_of(request),
+            Metric(**asked.validated_data),
+            by=actor_of(request),
+            now=timezone.now(),
+        )
+        return Response(shapes.FirstRowsSerializer(found._asdict()).data)
 
 
 class ApiKeyViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):

@@ -236,6 +236,29 @@ class MetricSerializer(Row):
         read_only_fields: ClassVar = ["environment"]
 
 
+class TryQuerySerializer(serializers.Serializer[Any]):
+    """A query to be asked once."""
+
+    kind = serializers.ChoiceField(choices=Metric.Kind.choices)
+    source = serializers.ChoiceField(  # type: ignore[assignment]
+        choices=Metric.Source.choices, default=Metric.Source.SQL
+    )
+    query = serializers.CharField(max_length=20_000)
+
+
+class FirstRowsSerializer(serializers.Serializer[Any]):
+    """What a query answers, once it is known that it can be counted."""
+
+    columns = serializers.DictField(
+        child=serializers.CharField(), help_text="The type of each column, as the warehouse says."
+    )
+    rows = serializers.ListField(child=serializers.DictField(), help_text="The first ten.")
+    total = serializers.IntegerField(help_text="How many rows there are.")
+    latest = serializers.DateTimeField(
+        allow_null=True, help_text="Up to when the source is complete; null without any row."
+    )
+
+
 class GuardSerializer(Row):
     metric = ByKey(queryset=Metric.objects.all())
     reading = serializers.SerializerMethodField(

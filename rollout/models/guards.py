@@ -89,6 +89,15 @@ class Metric(models.Model):
     def __str__(self) -> str:
         return self.key
 
+    @property
+    def from_warehouse(self) -> bool:
+        """Whether a query tells what happened to users, and not events."""
+        return (
+            self.kind != self.Kind.GAUGE
+            and self.source == self.Source.SQL
+            and bool(self.query.strip())
+        )
+
 
 class Guard(models.Model):
     """A metric a stage must not harm: by how much at most, and what happens when it does."""

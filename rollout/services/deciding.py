@@ -101,7 +101,7 @@ def _decided(stage: Stage, last: LastLook | None, rows: Rows) -> tuple[Decision,
     try:
         after, outcome = promotion.review(plan, going_on, look, conditions)
     except EvidenceError as error:
-        after, outcome = going_on, refused(error)
+        after, outcome = going_on, refused(error, conditions)
     ramp = looks.ramp_of(stage, cells, now)
     return Decision(
         stage=stage,
@@ -172,9 +172,12 @@ def _was_overdue(last: LastLook, decision: Decision) -> bool:
     return last.overdue or earlier.filter(reasons__contains=[{"code": "horizon_over"}]).exists()
 
 
-def refused(error: EvidenceError) -> contract.Outcome:
+def refused(error: EvidenceError, conditions: contract.Conditions) -> contract.Outcome:
     """A plan that cannot be run is a hold that says so."""
     missing = contract.Missing(code="plan_invalid", text=str(error))
+    if conditions.waiver_unsigned:
+        text = "no guard must prove anything, and nobody signed the waiver: it waives nothing"
+        missing = contract.Missing(code="waiver_unsigned", text=text)
     return contract.Outcome(
         decision=contract.Decision.HOLD,
         code=missing.code,

@@ -221,6 +221,9 @@ def _fault(
         return "metric.missing", "expected a metric's key, got none"
     if metric is None:
         return "metric.unknown", f"expected a metric's key, got {event.metric[:64]!r}"
+    if metric.from_warehouse:
+        sentence = f"expected no events of {metric.key}: a query on the warehouse tells it"
+        return "metric.from_warehouse", sentence
     return _value_fault(event, metric) if event.type == "outcome" else None
 
 

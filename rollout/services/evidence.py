@@ -46,6 +46,11 @@ def guards_of(stage: Stage) -> list[Guard]:
     return list(stage.guards.select_related("metric").order_by("metric__key"))
 
 
+def comes_as_events(metric: Metric) -> bool:
+    """Whether raw rows tell of this metric; see `warehouse_cells` and `gauges` for the others."""
+    return metric.kind != Metric.Kind.GAUGE and not metric.from_warehouse
+
+
 def roll_up(
     stage: Stage,
     *,
@@ -58,7 +63,7 @@ def roll_up(
     Safe to run twice at once, to lose, and to kill: marks and cells move in one transaction.
     """
     guarded = [each.metric for each in (guards_of(stage) if guards is None else guards)]
-    metrics = [each for each in guarded if each.kind != Metric.Kind.GAUGE]
+    metrics = [each for each in guarded if comes_as_events(each)]
     end = up_to or reach()
     read = 0
     while True:
@@ -68,13 +73,17 @@ def roll_up(
             return read
 
 
-def recompute(stage: Stage, *, now: datetime) -> int:
-    """Throw a stage's cells away and count everything again from the raw rows."""
-    end = reach()  # outside the transaction: its lock keeps all writers waiting
+def recompute(stage: Stage, *, now: datetime, up_to: Reach | None = None) -> int:
+    """Throw a stage's cells away and count everything again from the raw rows.
+
+    Cells that a warehouse tells stay: `warehouse_cells.read` counts them anew every time.
+    """
+    end = up_to or reach()  # outside the transaction: its lock keeps all writers waiting
+    told_elsewhere = [each.metric.pk for each in guards_of(stage) if each.metric.from_warehouse]
     with transaction.atomic():
         list(RollupMark.objects.select_for_update().filter(stage=stage).order_by("pk"))
-        MetricCell.objects.filter(stage=stage).delete()
-        RollupMark.objects.filter(stage=stage).delete()
+        for model in (MetricCell, RollupMark):
+            model._default_manager.filter(stage=stage).exclude(metric__in=told_elsewhere).delete()
         return roll_up(stage, now=now, up_to=end)
 
 

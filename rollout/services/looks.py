@@ -19,7 +19,7 @@ from huidu import promotion
 from huidu.promotion import contract
 from huidu.promotion.ramp import Ramp, Step
 from rollout.models import Arm, Guard, Metric, Rollout, Stage
-from rollout.services import capacity, late, sums
+from rollout.services import capacity, late, sums, waivers
 from rollout.services.enrolment import PPB, plain_chance_ppb
 from rollout.services.exposures import shares_of
 from rollout.services.look_rows import CellRow, MarkRow, Rows
@@ -67,7 +67,7 @@ def plan_of(
         cells=tuple(known[name] for name in sorted(known)),
         metrics=tuple(metric_of(each) for each in guards),
         minimum_users=stage.minimum_users,
-        waiver=stage.waiver,
+        waiver=waivers.signed(stage),
     )
 
 
@@ -173,6 +173,7 @@ def conditions_of(stage: Stage, guards: Sequence[Guard], read: Rows) -> contract
         left=stage.status == Stage.Status.DONE,
         ramping=stage.full_share_ppm > stage.share_ppm,
         accepted=tuple(sorted(stage.accepted)),
+        waiver_unsigned=waivers.is_unsigned(stage),
     )
 
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 from itertools import pairwise
 from typing import Any, Final
 
+from django.db import transaction
+
 from huidu.errors import InputError, StateError
 from rollout.models import Guard, Metric, Stage
-from rollout.services import audit
+from rollout.services import audit, sources
 from rollout.services.audit import Actor
 from rollout.services.changing import changing, only
+from rollout.services.sources import SourceError, happenings, warehouse
+from rollout.services.sources.happenings import FirstRows
 
 EDITABLE: Final = frozenset(
     {
@@ -54,7 +59,10 @@ def save_metric(
     if metric is not None:
         changed = {name for name, value in values.items() if getattr(metric, name) != value}
         used = Guard.objects.filter(metric=metric, stage__status=Stage.Status.RUNNING)
-        if (fixed := sorted(changed & MEASURING)) and used.exists():
+        measuring = MEASURING
+        if metric.kind != Metric.Kind.GAUGE:
+            measuring |= {"source", "query"}  # the query is what is measured
+        if (fixed := sorted(changed & measuring)) and used.exists():
             raise StateError(
                 f"metric {metric.key} judges a running stage: {', '.join(fixed)} cannot change "
                 "before it ends"
@@ -72,7 +80,59 @@ def save_metric(
         for name, value in values.items():
             setattr(fresh, name, value)
         _check_edges(fresh)
+        _check_source(fresh)
     return fresh
+
+
+def try_out(environment: str, metric: Metric, *, by: Actor, now: datetime) -> FirstRows:
+    """Ask a metric's query once, and keep nothing but that it was asked.
+
+    Args:
+        metric: saved or not; its kind, source and query count.
+    Raises:
+        InputError: the query cannot be used as it is; the sentence says why.
+    """
+    metric.environment = environment
+    with transaction.atomic():
+        audit.record(
+            by,
+            "metric.query_tried",
+            f"metric:{metric.key or 'new'}"[:200],
+            environment=environment,
+            after={"kind": metric.kind, "source": metric.source, "query": metric.query[:2_000]},
+        )
+    try:
+        if metric.kind == Metric.Kind.GAUGE:
+            found = sources.read(metric, now=now)
+            return FirstRows({"value": "DOUBLE"}, [{"value": found.value}], found.at, 1)
+        if not metric.from_warehouse:
+            raise InputError(
+                "expected SQL on the warehouse and a SELECT, or a metric of kind gauge: events "
+                "tell of this one",
+                path="source",
+            )
+        return happenings.first_rows(metric, now=now)
+    except SourceError as error:
+        raise InputError(error.message, path="query", code=error.code) from error
+
+
+def _check_source(metric: Metric) -> None:
+    """A query needs somebody to ask it: gauges are read, other kinds come from a warehouse."""
+    if not metric.query.strip():
+        if metric.kind != Metric.Kind.GAUGE and metric.source == Metric.Source.SQL:
+            raise InputError("expected one SELECT, got nothing", path="query")
+        return
+    if metric.source == Metric.Source.SQL:
+        try:
+            warehouse.only_a_select(metric.query)
+        except SourceError as error:
+            raise InputError(error.message, path="query") from error
+    elif metric.kind != Metric.Kind.GAUGE:
+        raise InputError(
+            f"expected SQL on the warehouse, or no query: events tell of a metric of kind "
+            f"{metric.kind}",
+            path="source",
+        )
 
 
 def _check_edges(metric: Metric) -> None:

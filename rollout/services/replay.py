@@ -37,7 +37,7 @@ def replay(decision: Decision) -> list[Difference]:
             material.plan, material.state, material.look, material.conditions
         )
     except EvidenceError as error:
-        after, outcome = material.state, deciding.refused(error)
+        after, outcome = material.state, deciding.refused(error, material.conditions)
     differences = list(_compare("outcome", decision.outcome, msgspec.to_builtins(outcome)))
     differences += _compare("state_after", decision.state_after, msgspec.to_builtins(after))
     columns = {"decision": outcome.decision.value, "code": outcome.code}

@@ -48,7 +48,7 @@ def _move_quiet(
             metrics = {
                 each.metric_id: each.metric
                 for each in guards[stage.pk]
-                if each.metric.kind != Metric.Kind.GAUGE
+                if evidence.comes_as_events(each.metric)
             }
             mine = marks.get(stage.pk, {})
             # A stage that was left is looked at in parts, which only `evidence` knows.

@@ -15,7 +15,7 @@ from django.utils import timezone
 
 from huidu.errors import StateError
 from rollout.models import Flag, Rollout, Stage
-from rollout.services import audit, compliance, places, stage_draws
+from rollout.services import audit, compliance, places, stage_draws, waivers
 from rollout.services.audit import ENGINE, Actor
 from rollout.services.changing import (
     ApprovalNeededError,
@@ -59,10 +59,11 @@ def submit(rollout: Rollout, *, by: Actor, reason: str) -> Rollout:
     """Ask another person to approve the draft. From here on its stages do not change.
 
     Raises:
-        StateError: not a draft, or without stages.
+        StateError: not a draft, without stages, or a waiver is unsigned.
     """
     if not rollout.stages.exists():
         raise StateError(f"rollout {rollout} has no stages yet: add one before asking for approval")
+    waivers.require_signed(rollout)
     with step(rollout, "submitted", by, reason, publishes=False):
         move(
             rollout,
@@ -121,8 +122,8 @@ def start(rollout: Rollout, *, by: Actor, reason: str) -> Rollout:
     """Enter the first stage: draw it, publish it; from many users, once a worker has drawn it.
 
     Raises:
-        StateError: another rollout of the flag is in effect, compliance items are unsigned, or the
-            state does not allow it.
+        StateError: another rollout of the flag is in effect, something is unsigned,
+            or the state does not allow it.
         ApprovalNeededError: the flag asks for two people and nobody else has approved.
     """
     flag = rollout.flag
@@ -142,6 +143,7 @@ def start(rollout: Rollout, *, by: Actor, reason: str) -> Rollout:
                 f"rollout {rollout} needs the approval of a second person before it starts"
             )
     compliance.require_signed(flag)
+    waivers.require_signed(rollout)
     first = rollout.stages.order_by("order").first()
     if first is None:
         raise StateError(f"rollout {rollout} has no stages yet: add one before starting")
@@ -314,6 +316,8 @@ def _enter(rollout: Rollout, stage: Stage) -> None:
     row = Stage.objects.select_for_update().get(pk=stage.pk)
     if row.status != Stage.Status.PENDING:
         raise StateError(f"stage {stage} was entered before: a stage runs once")
+    if waivers.is_unsigned(row):
+        raise StateError(waivers.sentence(row), code="state.waiver_unsigned", path="waiver")
     row.status, row.entered_at = Stage.Status.RUNNING, timezone.now()
     stage_draws.draw(rollout, row)
     row.save()

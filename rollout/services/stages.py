@@ -120,7 +120,8 @@ def save_stage(
             _refuse_changes_to_entered(fresh, changed, values)  # it may have started meanwhile
         for name, value in values.items():
             setattr(fresh, name, value)
-        if "waiver" in changed:
+        # Written again unchanged, an unsigned one of an older row is signed as well.
+        if "waiver" in changed or ("waiver" in values and not fresh.waiver_by):
             fresh.waiver_by = by.person if fresh.waiver.strip() else ""
         if changed & {"share_ppm", "ramp", "holdback", "maximum_stay"}:
             _check_share(fresh)

@@ -57,6 +57,11 @@ HOLD: dict[str, Any] = {
     "compliance_unsigned": _("compliance items are not signed"),
     "capacity_exhausted": _("no funding capacity is left"),
     "freeze_window": _("changes are frozen now"),
+    "plan_invalid": _("the plan of the stage cannot be run: %(why)s"),
+    "waiver_unsigned": _(
+        "no guard must prove anything, and nobody signed the waiver. Write it again under your "
+        "name, or add a guard"
+    ),
     "ramp_unfinished": _("the stage has not reached its full share yet"),
     "ramp_time": _("%(left)s to go at this share"),
     "ramp_users": _("%(users)s of at least %(needed)s users were shown it at this share"),
@@ -87,6 +92,7 @@ def missing_in_words(item: Mapping[str, Any], labels: Mapping[str, str]) -> str:
     values = item.get("values") or {}
     parts = {name: number(value) for name, value in values.items()}
     parts["metric"] = metric_name(item.get("metric"), labels)
+    parts["why"] = str(item.get("text", ""))
     parts["age"] = minutes(values.get("age_min"))
     parts["left"] = minutes(values.get("minutes_left"))
     parts["day"] = number((values.get("due_min") or 0) / MINUTES_A_DAY)

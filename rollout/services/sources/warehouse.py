@@ -10,6 +10,8 @@ interrupted at its deadline. Dates without a zone are taken as UTC.
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from pathlib import Path
@@ -71,12 +73,20 @@ def only_a_select(query: str) -> None:
         raise SourceError("expected one SELECT statement", code="source.refused")
 
 
-def _run(query: str, deadline: float) -> list[dict[str, Any]]:
+@contextmanager
+def session(deadline: float) -> Iterator[Any]:
+    """A read-only connection that is interrupted at its deadline, in seconds.
+
+    Raises:
+        SourceError: the warehouse cannot be opened, a query failed, or it took too long.
+    """
     connection = _open()
     timer = threading.Timer(deadline, connection.con.interrupt)
     timer.start()
     try:
-        return _rows(connection, query)
+        yield connection
+    except SourceError:
+        raise
     except duckdb.InterruptException as error:
         raise SourceError(
             f"the query took longer than {deadline:g} s and was stopped", code="source.away"
@@ -88,15 +98,19 @@ def _run(query: str, deadline: float) -> list[dict[str, Any]]:
         connection.disconnect()
 
 
-def _rows(connection: Any, query: str) -> list[dict[str, Any]]:
+def wrapped(query: str) -> str:
+    """The query as a table of another one."""
+    # The line breaks keep a comment at the end of the query from eating the bracket.
+    return f"(\n{query.strip().rstrip(';')}\n)"
+
+
+def _run(query: str, deadline: float) -> list[dict[str, Any]]:
     """Two rows at most: enough to see that there is not one."""
-    inner = query.strip().rstrip(";")
-    # Arrow keeps zones without packages that DuckDB's own rows would need. The line breaks keep a
-    # comment at the end of the query from eating the bracket.
-    limited = f"SELECT * FROM (\n{inner}\n) LIMIT 2"  # noqa: S608 - an operator's own query
-    found = connection.con.sql(limited).to_arrow_table()
-    rows: list[dict[str, Any]] = found.to_pylist()
-    return rows
+    limited = f"SELECT * FROM {wrapped(query)} LIMIT 2"  # noqa: S608 - an operator's own query
+    with session(deadline) as connection:
+        # Arrow keeps zones without packages that DuckDB's own rows would need.
+        found: list[dict[str, Any]] = connection.con.sql(limited).to_arrow_table().to_pylist()
+        return found
 
 
 def _open() -> Any:

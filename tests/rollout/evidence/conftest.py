@@ -50,7 +50,12 @@ class World:
             }
         )
         self.last = Stage.objects.create(
-            rollout=self.rollout, order=2, key="all", waiver="a test", minimum_stay=timedelta(0)
+            rollout=self.rollout,
+            order=2,
+            key="all",
+            waiver="a test",
+            waiver_by="ann",
+            minimum_stay=timedelta(0),
         )
         self.rollout.current = self.stage
         self.rollout.save()

@@ -139,7 +139,7 @@ def test_counting_everything_again_gives_the_same_cells(left: World):
     Stage.objects.filter(pk=left.last.pk).update(status=Stage.Status.DONE, left_at=at(8))
     Stage.objects.create(
         rollout=left.rollout, order=3, key="more", status="running", entered_at=at(8),
-        drawn_at=at(8), share_ppm=800_000, threshold=widen_again, waiver="a test",
+        drawn_at=at(8), share_ppm=800_000, threshold=widen_again, waiver="a test", waiver_by="ann",
     )  # fmt: skip
     overdue(left, 0.1, 0.1, at(9), seed=2)
     evidence.roll_up(left.stage, now=at(9))

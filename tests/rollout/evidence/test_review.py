@@ -16,11 +16,13 @@ from huidu.errors import StateError
 from huidu.model import User
 from huidu.wire import snapshot as wire
 from rollout.models import AuditEntry, ComplianceItem, Decision, MetricCell, Rollout, Stage
-from rollout.services import replay, review, rollouts, store
+from rollout.services import replay, review, rollouts, stages, store
+from rollout.services.audit import Actor
 from rollout.services.review import Reviewed, roll_up_and_review
 from tests.rollout.evidence.conftest import World, at, complete, live, outcome
 
 Verdict = Decision.Verdict
+ANN = Actor(name="ann", person="ann")
 HEALTHY = {"failed": (0.2, 0.2)}
 HARMFUL = {"failed": (0.5, 0.2)}
 
@@ -320,3 +322,24 @@ def test_cells_of_two_arms_are_named_alike(world: World):
     cells = decision.evidence["look"]["cells"]
     assert len(cells) == MetricCell.objects.filter(metric=None, latest=True).count() / 2
     assert cells[0]["t"]["n"] + cells[0]["c"]["n"] == 200
+
+
+def test_a_waiver_that_nobody_signed_waives_nothing(world: World):
+    Stage.objects.filter(pk=world.stage.pk).update(waiver="written before waivers were signed")
+    decision = decided(world, at(4))
+    assert (decision.decision, decision.code) == (Verdict.HOLD, "waiver_unsigned")
+    assert not replay.replay(decision)
+    world.stage.refresh_from_db()
+    stages.save_stage(world.rollout, {"waiver": world.stage.waiver}, by=ANN, stage=world.stage)
+    assert decided(world, at(4, minutes=61)).decision == Verdict.PROMOTE
+
+
+def test_no_stage_is_entered_on_a_waiver_that_nobody_signed(world: World):
+    Stage.objects.filter(pk=world.last.pk).update(waiver_by="")
+    with pytest.raises(StateError, match="nobody signed its waiver"):
+        rollouts.promote(world.rollout, by=ANN, reason="go", stage=world.stage)
+    fresh = Rollout.objects.create(flag=world.flag, slot=2, salt="other")
+    Stage.objects.create(rollout=fresh, order=1, key="one", waiver="an old text")
+    for step in (rollouts.submit, rollouts.start):
+        with pytest.raises(StateError, match="nobody signed its waiver"):
+            step(fresh, by=ANN, reason="go")
