@@ -55,6 +55,17 @@ class Stratum:
 
 
 @dataclass(frozen=True)
+class Phase:
+    """A time before the last share of a stage: how many days, with what traffic.
+
+    `strata` is empty where the share leaves nobody to compare.
+    """
+
+    days: float
+    strata: tuple[Stratum, ...]
+
+
+@dataclass(frozen=True)
 class Outlook:
     """What one guard can be expected to do in a stage that changes nothing.
 
@@ -111,15 +122,18 @@ def outlook(
     alpha_promote: float = 0.05,
     alpha_rollback: float = 0.05,
     guards: int = 1,
+    ramp: Sequence[Phase] = (),
 ) -> Outlook:
     """What a guard with this margin can prove and catch with this traffic.
 
     Args:
-        strata: expected traffic and base values.
+        strata: expected traffic and base values, in the end of the ramp where there is one.
         margin: largest acceptable relative change for the worse, > 0 (below 1 for a decrease).
         increase: True if more is harm.
         minimum_days, horizon_days, every_days: when planned looks happen.
         guards: how many guards share the evidence of harm.
+        ramp: smaller shares that come first. Their evidence counts with its own traffic, the first
+            day's harm meets the first of them, and no look before their end promotes.
     Raises:
         EvidenceError: no strata, or numbers outside their ranges.
     Source:
@@ -127,19 +141,31 @@ def outlook(
         the harm test on expected counts, which is its typical, not its certain, delay.
     """
     _check(strata, margin, increase, minimum_days, horizon_days, every_days)
-    days = _looks(minimum_days, horizon_days, every_days)
-    bounds = _bounds(days, horizon_days, alpha_promote)
-    first_time = _first_passes(days, bounds, _drift_per_root_day(strata, margin, increase))
+    phases = [each for each in ramp if each.days > 0]
+    for each in phases:
+        if each.strata:
+            _check(each.strata, margin, increase, minimum_days, horizon_days, every_days)
+    ramped = math.fsum(each.days for each in phases)
+    if ramped > horizon_days:
+        raise EvidenceError(
+            f"expected a ramp within horizon_days={horizon_days}, got {ramped} days", path="ramp"
+        )
+    days = _looks(max(minimum_days, ramped), horizon_days, every_days)
+    information = _information(days, phases, strata, margin, increase)
+    # Counted in shares of what the last look knows, as tiny and huge numbers tell apart badly.
+    times = [each / information[-1] for each in information]
+    bounds = _bounds(times, days, horizon_days, alpha_promote)
+    first_time = _first_passes(times, bounds, math.sqrt(information[-1]))
     by_then = np.cumsum(first_time)
     early, middle, late = (_first_at(days, by_then, share) for share in (0.1, 0.5, 0.9))
-    treated = sum(s.users_per_day * s.rho for s in strata)
+    first = next((each.strata for each in phases if each.days >= 1), strata) or strata
 
     def proven_with(other: float) -> float:
-        drift = _drift_per_root_day(strata, other, increase)
-        return float(_first_passes(days, bounds, drift).sum())
+        known = _information(days[-1:], phases, strata, other, increase)[-1]
+        return float(_first_passes(times, bounds, math.sqrt(known)).sum())
 
     def caught_with(log_ratio: float) -> float:
-        evidence = _typical_evidence(strata, log_ratio, margin, increase)
+        evidence = _typical_evidence(first, log_ratio, margin, increase)
         return evidence - math.log(guards / alpha_rollback)
 
     harm = _least(caught_with, 0.0, 2.5, target=0.0)
@@ -149,7 +175,7 @@ def outlook(
         day_early=early,
         day=middle,
         day_late=late,
-        users=None if middle is None else round(treated * middle),
+        users=None if middle is None else round(_treated(middle, phases, strata)),
         smallest_margin=_least(proven_with, 1e-4, largest, target=LIKELY),
         smallest_harm=None if harm is None else math.exp(harm if increase else -harm),
         can_conclude=bool(by_then[-1] >= HOPELESS),
@@ -211,14 +237,50 @@ def _looks(minimum: float, horizon: float, every: float) -> list[float]:
     return [day for day in days if day > 0] or [horizon]
 
 
-def _bounds(days: Sequence[float], horizon: float, alpha: float) -> list[float]:
+def _bounds(
+    times: Sequence[float], days: Sequence[float], horizon: float, alpha: float
+) -> list[float]:
+    """The bound of each look; the error is spent by the calendar, whatever the traffic brings."""
     bounds: list[float] = []
     spent = 0.0
-    for i, day in enumerate(days):
+    for i, (time, day) in enumerate(zip(times, days, strict=True)):
         total = spend(day / horizon, alpha)
-        bounds.append(next_bound(days[:i], bounds, day, total - spent))
+        bounds.append(next_bound(times[:i], bounds, time, total - spent))
         spent = total
     return bounds
+
+
+def _information(
+    days: Sequence[float],
+    phases: Sequence[Phase],
+    strata: Sequence[Stratum],
+    margin: float,
+    increase: bool,
+) -> list[float]:
+    """Squared expected z of a harmless stage by each day: what every share brings adds up."""
+    rates = [
+        _drift_per_root_day(each.strata, margin, increase) ** 2 if each.strata else 0.0
+        for each in phases
+    ]
+    last = _drift_per_root_day(strata, margin, increase) ** 2
+    found = []
+    for day in days:
+        known, left = 0.0, day
+        for phase, rate in zip(phases, rates, strict=True):
+            known += rate * min(left, phase.days)
+            left = max(left - phase.days, 0.0)
+        # A look at the very end of a ramp without control knows nothing yet.
+        found.append(max(known + last * left, 1e-12 * last * day))
+    return found
+
+
+def _treated(day: float, phases: Sequence[Phase], strata: Sequence[Stratum]) -> float:
+    """Treated users enrolled by a day."""
+    users, left = 0.0, day
+    for phase in phases:
+        users += min(left, phase.days) * sum(s.users_per_day * s.rho for s in phase.strata)
+        left = max(left - phase.days, 0.0)
+    return users + left * sum(s.users_per_day * s.rho for s in strata)
 
 
 def _drift_per_root_day(strata: Sequence[Stratum], margin: float, increase: bool) -> float:
@@ -267,10 +329,11 @@ def _typical_evidence(
     )
 
 
-def _first_passes(days: Sequence[float], bounds: Sequence[float], drift: float) -> Floats:
-    """Probability that each look is the first to pass, information counted in days."""
+def _first_passes(times: Sequence[float], bounds: Sequence[float], drift: float) -> Floats:
+    """Probability that each look is the first to pass."""
     chances = [
-        crossing_probability(days[: i + 1], bounds[: i + 1], drift=drift) for i in range(len(days))
+        crossing_probability(times[: i + 1], bounds[: i + 1], drift=drift)
+        for i in range(len(times))
     ]
     return np.array([min(1.0, max(0.0, chance)) for chance in chances], dtype=np.float64)
 

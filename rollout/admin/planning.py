@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
-from django.db import connection
 from django.utils.translation import gettext
 
-from cohorts.models import Profile
+from cohorts.admin.fields import shown_percent
 from huidu.errors import EvidenceError
 from rollout.models import Guard, Metric, Stage
 from rollout.services import power
-from rollout.services.power import Base, GuardPower
+from rollout.services.power import Base, GuardPower, Share
 from rollout.services.readings import percent
 
 BY_SHARE = (Metric.Kind.BINARY, Metric.Kind.BINARY_DELAYED, Metric.Kind.USERS_RATIO)
@@ -39,50 +37,44 @@ def planning(stage: Stage, asked: Mapping[str, str]) -> dict[str, Any] | None:
     )
     if not guards:
         return None
-    traffic, guessed = _traffic(stage, asked)
+    traffic = _traffic(asked)
     bases, faults = _bases(guards, asked)
+    found = None
     try:
-        found = power.stage_power(stage, traffic, bases) if len(guards) <= MOST_GUARDS else []
+        if len(guards) <= MOST_GUARDS:
+            found = power.plan(stage, traffic, bases)
     except EvidenceError:
-        found = []
         faults.append(gettext("Users a day must be a number above 0."))
-    by_metric = {each.metric.key: each for each in guards}
-    lines = [_line(stage, by_metric[each.metric], each, bases) for each in found]
+    if traffic is None:
+        traffic = found.daily_traffic if found else power.guessed_traffic(stage)
     return {
         "traffic": f"{traffic:.0f}" if math.isfinite(traffic) else "",
-        "guessed": guessed,
-        "lines": lines,
+        "guessed": found is not None and found.guessed,
+        "lines": [_line(each) for each in found.guards] if found else [],
+        "shares": _shares(found.shares) if found and len(found.shares) > 1 else [],
         "faults": faults,
-        "hopeless": any(line["hopeless"] for line in lines),
+        "hopeless": found is not None and found.hopeless,
         "horizon": stage.maximum_stay,
     }
 
 
-def _traffic(stage: Stage, asked: Mapping[str, str]) -> tuple[float, bool]:
-    """Users a day who pass the gates, and whether that is our guess."""
-    if text := asked.get("traffic", "").strip().replace(",", ""):
-        return _number(text), False
-    # Each known user once during the stage: few products are met sooner by everybody.
-    days = max(stage.maximum_stay / timedelta(days=1), 1.0)
-    return max(math.floor(_population(stage) / days), 1), True
+def _traffic(asked: Mapping[str, str]) -> float | None:
+    """Users a day who pass the gates, as typed; None where nothing is."""
+    text = asked.get("traffic", "").strip().replace(",", "")
+    return _number(text) if text else None
 
 
-def _population(stage: Stage) -> int:
-    known = (
-        Stage.objects.filter(rollout__flag=stage.rollout.flag, population__gt=0)
-        .order_by("-pk")
-        .values_list("population", flat=True)
-        .first()
-    )
-    if known:
-        return int(known)
-    with connection.cursor() as cursor:  # counting ten million rows would take a second
-        cursor.execute(
-            "SELECT reltuples::bigint FROM pg_class WHERE oid = %s::regclass",
-            [Profile._meta.db_table],
-        )
-        estimate = int(cursor.fetchone()[0])
-    return estimate if estimate > 100_000 else Profile.objects.count()
+def _shares(shares: list[Share]) -> list[dict[str, str]]:
+    return [
+        {
+            "share": shown_percent(each.share_ppm),
+            "from_day": _day(each.from_day),
+            "days": _day(each.days) if each.days is not None else "",
+            "treated": f"{each.treated_per_day:,.0f}",
+            "control": f"{each.users_per_day - each.treated_per_day:,.0f}",
+        }
+        for each in shares
+    ]
 
 
 def _bases(guards: list[Guard], asked: Mapping[str, str]) -> tuple[dict[str, Base], list[str]]:
@@ -106,11 +98,9 @@ def _number(text: str) -> float:
         return math.nan
 
 
-def _line(
-    stage: Stage, guard: Guard, found: GuardPower, bases: Mapping[str, Base]
-) -> dict[str, Any]:
-    metric, outlook = guard.metric, found.outlook
-    base = bases.get(metric.key) or power.known_base(stage, metric)
+def _line(found: GuardPower) -> dict[str, Any]:
+    guard, outlook, base = found.guard, found.outlook, found.base
+    metric = guard.metric
     by_share = metric.kind in BY_SHARE
     line: dict[str, Any] = {
         "name": found.label,
@@ -118,15 +108,12 @@ def _line(
         "base": f"{base.value * 100:.4g}" if base and by_share else "",
         "shown_base": f"{base.value:,.4g}" if base else "—",
         "margin": percent(guard.margin_rel) if guard.margin_rel is not None else "—",
-        "hopeless": False,
+        "hopeless": found.hopeless,
         "why_not": _why_not(found),
     }
     if outlook is None:
         return line
     harm = outlook.smallest_harm
-    must = guard.role == Guard.Role.MUST_PROVE
-    # Without any information a proof still comes by chance as often as false ones are allowed.
-    luck = 2 * stage.alpha_promote
     return line | {
         "proven": percent(round(outlook.proven, 3)),
         "day": _day(outlook.day),
@@ -138,8 +125,6 @@ def _line(
         if outlook.smallest_margin is not None
         else "—",
         "harm": f"{(harm - 1) * 100:+.0f} %" if harm is not None else "—",
-        "hopeless": must and (not outlook.can_conclude or outlook.proven <= luck),
-        "needed": must,
     }
 
 

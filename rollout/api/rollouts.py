@@ -5,19 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import ClassVar, TypeVar
 
-from drf_spectacular.utils import extend_schema
+from drf_spectacular.utils import OpenApiExample, extend_schema
 from rest_framework import mixins
 from rest_framework.decorators import action
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.serializers import ValidationError
 
+from huidu.errors import InputError, StateError
 from rollout import selectors
 from rollout.api import serializers as shapes
 from rollout.api.authentication import actor_of, environment_of
 from rollout.api.base import Manage
 from rollout.models import ChangeRequest, Decision, Guard, Rollout, Stage
-from rollout.services import changes, guard_templates, rollouts, stages
+from rollout.services import changes, guard_templates, power, rollouts, stages
 
 Step = TypeVar("Step", bound=Callable[..., Response])
 
@@ -211,6 +212,30 @@ class StageViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
         added = Guard.objects.filter(stage=row, metric__key__in=keys).select_related("metric")
         return Response(shapes.GuardSerializer(added, many=True).data, status=201)
 
+    @extend_schema(
+        request=shapes.AskPowerSerializer,
+        responses=shapes.StagePowerSerializer,
+        examples=[
+            OpenApiExample(
+                "20,000 users a day",
+                value={"traffic": 20000, "bases": {"complaint": {"value": 0.004}}},
+                request_only=True,
+            )
+        ],
+    )
+    @action(detail=True, methods=["post"])
+    def power(self, request: Request, pk: str) -> Response:
+        """What a planned stage can prove with this traffic, when, and the smallest harm it would
+        catch within a day; each share of its ramp counts with its own time and users."""
+        asked = shapes.AskPowerSerializer(data=request.data)
+        asked.is_valid(raise_exception=True)
+        row = self.get_object()
+        if row.status != Stage.Status.PENDING:
+            raise StateError(f"stage {row} has started: its decisions say what is still missing")
+        values = asked.validated_data
+        given = {key: power.Base(**base) for key, base in values["bases"].items()}
+        return Response(shapes.StagePowerSerializer(power.plan(row, values["traffic"], given)).data)
+
 
 class GuardViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
     queryset = Guard.objects.select_related("stage__rollout__flag", "metric")
@@ -226,6 +251,11 @@ class GuardViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
         ).first()
         if stage is None:
             raise ValidationError({"stage": ["expected the number of a stage"]})
+        if Guard.objects.filter(stage=stage, metric__key=values["metric"]).exists():
+            raise InputError(
+                f"expected a metric that does not guard {stage} yet: one metric has one guard",
+                path="metric",
+            )
         answer = self.change("guard.save", 0, values | {"stage": stage.pk})
         if answer is not None:
             return answer

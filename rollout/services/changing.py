@@ -10,6 +10,7 @@ contradicts anything else is refused here, before the commit, with a sentence.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -171,6 +172,23 @@ def only(values: Mapping[str, Any], allowed: frozenset[str]) -> None:
             raise InputError(
                 f"expected one of {', '.join(sorted(allowed))}, got {name[:60]!r}", path=name[:60]
             )
+
+
+def finite(value: Any, path: str) -> float | None:
+    """A number as it may be stored; None stays None. NaN passes every comparison of a database.
+
+    Raises:
+        InputError: it is no finite number.
+    """
+    if value is None or value == "":
+        return None
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not math.isfinite(number):
+        raise InputError(f"expected a finite number, got {str(value)[:60]}", path=path)
+    return number
 
 
 def users(value: Any, path: str, *, most: int = 10_000) -> None:

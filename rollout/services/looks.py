@@ -127,11 +127,11 @@ def look_of(
         enrolled = rows[None].users if None in rows else 0
         readings: dict[str, Any] = {}
         for metric in counted:
-            row = rows.get(metric.pk)
-            numbers = row.sums if row is not None else [0.0] * sums.width(metric)
-            readings[metric.key] = (
-                sums.reading(metric, numbers, enrolled) if metric.pk in alive else None
-            )
+            row, width = rows.get(metric.pk), sums.width(metric)
+            numbers = row.sums if row is not None else [0.0] * width
+            # Cells counted for another kind, which no service lets happen, are no reading.
+            known = metric.pk in alive and len(numbers) == width
+            readings[metric.key] = sums.reading(metric, numbers, enrolled) if known else None
         return contract.Arm(enrolled, readings)
 
     return contract.Look(

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import Any, Final
 
 from django.db import transaction
+from django.db.models import Q
+from django.utils import timezone
 
 from huidu.errors import InputError, StateError
 from rollout.models import Guard, Metric, Stage
-from rollout.services import audit, sources
+from rollout.services import audit, late, sources
 from rollout.services.audit import Actor
-from rollout.services.changing import changing, only
+from rollout.services.changing import changing, finite, only
 from rollout.services.sources import SourceError, happenings, warehouse
 from rollout.services.sources.happenings import FirstRows
 
@@ -58,14 +60,17 @@ def save_metric(
     only(values, EDITABLE)
     if metric is not None:
         changed = {name for name, value in values.items() if getattr(metric, name) != value}
-        used = Guard.objects.filter(metric=metric, stage__status=Stage.Status.RUNNING)
+        # Stages that were left are judged on, as long as outcomes may come late.
+        judged = Q(status=Stage.Status.RUNNING) | late.watched(timezone.now())
+        used = Guard.objects.filter(metric=metric, stage__in=Stage.objects.filter(judged))
         measuring = MEASURING
         if metric.kind != Metric.Kind.GAUGE:
             measuring |= {"source", "query"}  # the query is what is measured
         if (fixed := sorted(changed & measuring)) and used.exists():
             raise StateError(
                 f"metric {metric.key} judges a running stage: {', '.join(fixed)} cannot change "
-                "before it ends"
+                "before it ends",
+                path=fixed[0],
             )
     row = metric if metric is not None else Metric(environment=environment)
     with changing(
@@ -79,6 +84,7 @@ def save_metric(
     ) as fresh:
         for name, value in values.items():
             setattr(fresh, name, value)
+        _check_numbers(fresh)
         _check_edges(fresh)
         _check_source(fresh)
     return fresh
@@ -135,10 +141,22 @@ def _check_source(metric: Metric) -> None:
         )
 
 
+def _check_numbers(metric: Metric) -> None:
+    metric.cap = finite(metric.cap, "cap")
+    if metric.cap is not None and metric.cap <= 0:
+        raise InputError(f"expected a cap above 0, got {metric.cap:g}", path="cap")
+    if isinstance(metric.lag, timedelta) and metric.lag < timedelta(0):
+        raise InputError(f"expected a delay of 0 or more, got {metric.lag}", path="lag")
+    if isinstance(metric.edges, list | tuple):
+        metric.edges = [finite(each, f"edges[{i}]") or 0.0 for i, each in enumerate(metric.edges)]
+
+
 def _check_edges(metric: Metric) -> None:
     if metric.kind != Metric.Kind.LATENCY:
         return
     edges = metric.edges
+    if not isinstance(edges, list):
+        raise InputError(f"expected a list of milliseconds, got {str(edges)[:60]}", path="edges")
     rising = all(low < high for low, high in pairwise(edges))
     if len(edges) < 2 or edges[0] <= 0 or not rising:
         raise InputError(
@@ -146,5 +164,5 @@ def _check_edges(metric: Metric) -> None:
         )
     for name in ("baseline_index", "margin_index"):
         index = getattr(metric, name)
-        if index is None or index >= len(edges):
+        if type(index) is not int or not 0 <= index < len(edges):
             raise InputError(f"expected the index of one of {len(edges)} edges", path=name)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from copy import copy
 from datetime import timedelta
 from typing import Any, Final
 
@@ -21,6 +22,7 @@ from rollout.services import audit
 from rollout.services.audit import Actor
 from rollout.services.changing import (
     changing,
+    finite,
     needs_second_person,
     only,
     remove,
@@ -71,6 +73,9 @@ MOST_STEPS: Final = 10
 HOLDBACK_FROM: Final = 500_000
 """Fewer users than that are no release with a few held back, but a stage of a draw."""
 
+MOST_MARGIN: Final = 10.0
+"""Ten times worse than control is no margin any more."""
+
 GUARD_EDITABLE: Final = frozenset(
     {"role", "margin_rel", "limit_abs", "maximum", "minimum", "for_looks"}
 )
@@ -96,6 +101,7 @@ def save_stage(
     flag = rollout.flag
     only(values, EDITABLE)
     check_weights(values.get("weights", []))
+    _check_alphas(values)
     changed = {
         name for name, value in values.items() if stage is None or getattr(stage, name) != value
     }
@@ -171,10 +177,14 @@ def save_guard(
             path="metric",
         )
     _require_planned(stage)
-    if needs_second_person(flag):
-        require_second_person(flag, by, approved_by, "a guard change")
     row = Guard.objects.filter(stage=stage, metric=metric).first()
     guard = row or Guard(stage=stage, metric=metric)
+    asked = copy(guard)
+    for name, value in values.items():
+        setattr(asked, name, value)
+    _check_guard(asked)  # nobody is asked to approve what will be refused
+    if needs_second_person(flag):
+        require_second_person(flag, by, approved_by, "a guard change")
     with changing(
         guard,
         "guard.updated" if row else "guard.created",
@@ -295,6 +305,13 @@ def _check_share(stage: Stage) -> None:
         )
 
 
+def _check_alphas(values: Mapping[str, Any]) -> None:
+    for name in ("alpha_rollback", "alpha_promote"):
+        level = finite(values[name], name) if name in values else 0.05
+        if level is None or not 0 < level <= 0.5:
+            raise InputError(f"expected a share above 0, up to 0.5, got {level}", path=name)
+
+
 def check_weights(weights: Any) -> None:
     """Raises `InputError` or `RuleError` for what is no list of rules with weights."""
     if not isinstance(weights, list):
@@ -311,9 +328,25 @@ def check_weights(weights: Any) -> None:
         validate_rule(entry["rule"], path=f"{path}.rule")
 
 
+def _check_limit(guard: Guard, limit: float) -> None:
+    share = guard.metric.kind not in (Metric.Kind.MEAN, Metric.Kind.COUNT, Metric.Kind.GAUGE)
+    if limit <= 0 or (share and limit >= 1):
+        right = "a share above 0 and below 1" if share else "a limit above 0"
+        raise InputError(f"expected {right}, got {limit:g}", path="limit_abs")
+
+
 def _check_guard(guard: Guard) -> None:
     """A comparative guard needs one limit, an external reading needs a bound."""
     gauge = guard.metric.kind == Metric.Kind.GAUGE
+    for name in ("margin_rel", "limit_abs", "maximum", "minimum"):
+        setattr(guard, name, finite(getattr(guard, name), name))
+    if guard.margin_rel is not None and not 0 < guard.margin_rel <= MOST_MARGIN:
+        raise InputError(
+            f"expected a margin above 0, up to {MOST_MARGIN:g}, got {guard.margin_rel:g}",
+            path="margin_rel",
+        )
+    if guard.limit_abs is not None:
+        _check_limit(guard, guard.limit_abs)
     if gauge and guard.maximum is None and guard.minimum is None:
         raise InputError("expected a highest or lowest reading, got neither", path="maximum")
     if gauge or guard.role == Guard.Role.WATCH:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from huidu.errors import EvidenceError
-from huidu.stats.power import Outlook, Stratum, growth_needed, outlook
+from huidu.stats.power import Outlook, Phase, Stratum, growth_needed, outlook
 
 MID_TRAFFIC = [Stratum(259_200, 0.0417, 0.045), Stratum(28_800, 0.125, 0.095)]
 
@@ -109,3 +109,32 @@ def test_the_growth_that_is_still_needed(z, harmless, bound, expected):
 def test_a_plan_that_makes_no_sense_is_refused(strata, changes):
     with pytest.raises(EvidenceError):
         plan(strata, **changes)
+
+
+def test_a_ramp_of_the_same_share_changes_nothing_but_the_first_look():
+    whole = plan(MID_TRAFFIC)
+    parts = plan(MID_TRAFFIC, ramp=[Phase(3, tuple(MID_TRAFFIC))])
+    assert parts.proven == pytest.approx(whole.proven, rel=1e-9)
+    assert (parts.day, parts.users) == (whole.day, whole.users)
+    assert parts.smallest_harm == whole.smallest_harm
+
+
+def test_a_small_share_first_proves_later_and_catches_only_larger_harm_at_once():
+    last = [Stratum(20_000, 0.05, 0.05)]
+    small = Phase(8, (Stratum(20_000, 0.0025, 0.05),))
+    direct, ramped = plan(last), plan(last, ramp=[small])
+    assert ramped.proven < direct.proven
+    assert ramped.smallest_margin > direct.smallest_margin
+    assert direct.smallest_harm is not None
+    assert ramped.smallest_harm is None or ramped.smallest_harm < direct.smallest_harm
+    assert ramped.day is None or ramped.day >= 8
+
+
+def test_time_without_a_control_teaches_nothing_and_a_ramp_must_fit():
+    last = [Stratum(100_000, 0.5, 0.05)]
+    late = plan(last, ramp=[Phase(10, ())], minimum_days=1)
+    short = plan(last, minimum_days=1, horizon_days=4)
+    assert late.day >= 10
+    assert late.proven == pytest.approx(short.proven, abs=0.2)
+    with pytest.raises(EvidenceError, match="expected a ramp within"):
+        plan(last, ramp=[Phase(20, ())])
