@@ -44,6 +44,12 @@ class MetricForm(ServiceForm):
             )
         }
 
+    def clean_cap(self) -> float | None:
+        cap: float | None = self.cleaned_data["cap"]
+        if cap is not None and cap <= 0:
+            raise forms.ValidationError(_("The cap must be above 0."))
+        return cap
+
 
 @admin.register(Metric)
 class MetricAdmin(TriesQueries, ServiceAdmin):

@@ -14,6 +14,7 @@ from rest_framework.serializers import ValidationError
 
 from huidu.errors import InputError, StateError
 from rollout import selectors
+from rollout.api import power_shapes
 from rollout.api import serializers as shapes
 from rollout.api.authentication import actor_of, environment_of
 from rollout.api.base import Manage
@@ -213,8 +214,8 @@ class StageViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
         return Response(shapes.GuardSerializer(added, many=True).data, status=201)
 
     @extend_schema(
-        request=shapes.AskPowerSerializer,
-        responses=shapes.StagePowerSerializer,
+        request=power_shapes.AskPowerSerializer,
+        responses=power_shapes.StagePowerSerializer,
         examples=[
             OpenApiExample(
                 "20,000 users a day",
@@ -227,14 +228,16 @@ class StageViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
     def power(self, request: Request, pk: str) -> Response:
         """What a planned stage can prove with this traffic, when, and the smallest harm it would
         catch within a day; each share of its ramp counts with its own time and users."""
-        asked = shapes.AskPowerSerializer(data=request.data)
+        asked = power_shapes.AskPowerSerializer(data=request.data)
         asked.is_valid(raise_exception=True)
         row = self.get_object()
         if row.status != Stage.Status.PENDING:
             raise StateError(f"stage {row} has started: its decisions say what is still missing")
         values = asked.validated_data
         given = {key: power.Base(**base) for key, base in values["bases"].items()}
-        return Response(shapes.StagePowerSerializer(power.plan(row, values["traffic"], given)).data)
+        return Response(
+            power_shapes.StagePowerSerializer(power.plan(row, values["traffic"], given)).data
+        )
 
 
 class GuardViewSet(mixins.ListModelMixin, mixins.RetrieveModelMixin, Manage):
