@@ -1,12 +1,13 @@
 """What a table of users holds of each, by the registry of attributes.
 
 Values have the form rules compare (`huidu.engine.values`), so unknown, mistyped and out of range
-are all NULL. Versions are texts that sort as versions do, days are ordinals.
+are all NULL. Versions are texts that sort as versions do, days are ordinals, and regions are
+numbers of `Kept.codes`: what a rule says of each of some hundred codes is known before any user is.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -30,7 +31,7 @@ TYPES: Final[dict[AttributeType, str]] = {
     AttributeType.STRING: "VARCHAR",
     AttributeType.BOOLEAN: "BOOLEAN",
     AttributeType.DATE: "INTEGER",
-    AttributeType.REGION: "VARCHAR",
+    AttributeType.REGION: "INTEGER",
     AttributeType.SEM_VER: "VARCHAR",
     AttributeType.STRINGS: "VARCHAR[]",
 }
@@ -49,11 +50,13 @@ class Kept(msgspec.Struct, frozen=True):
         attributes: as they were registered when the table was made.
         seeds: of the lines on which every user has his place (`huidu.engine.bucketing`).
         slots: of the rollouts whose admissions and places are held.
+        codes: by name of an attribute, the region codes its numbers stand for.
     """
 
     attributes: list[Attribute] = []
     seeds: list[int] = []
     slots: list[int] = []
+    codes: dict[str, list[str]] = {}
 
     def types(self) -> dict[str, str]:
         """Type by column, in the table's order."""
@@ -91,7 +94,7 @@ def place(slot: int) -> str:
 
 
 def batch(users: Sequence[User], kept: Kept, unfit: set[str] | None = None) -> pyarrow.Table:
-    """Some users as columns.
+    """Some users as columns; region codes that are new get the next numbers of `kept.codes`.
 
     Args:
         unfit: takes the names of attributes of which a fact has no exact form here; their columns
@@ -116,6 +119,8 @@ def batch(users: Sequence[User], kept: Kept, unfit: set[str] | None = None) -> p
                 raise
             unfit.add(name)
             columns[fact(name)] = [None] * len(keys)
+        if attribute.type is AttributeType.REGION:
+            columns[fact(name)] = _numbered(columns[fact(name)], kept.codes.setdefault(name, []))
     for seed in kept.seeds:
         columns[bucket(seed)] = [seeded_bucket(seed, key) for key in keys]
     for slot in kept.slots:
@@ -128,6 +133,17 @@ def batch(users: Sequence[User], kept: Kept, unfit: set[str] | None = None) -> p
         name: pyarrow.array(columns[name], _arrow(kind)) for name, kind in kept.types().items()
     }
     return pyarrow.table(arrays)
+
+
+def _numbered(codes: Sequence[str | None], known: list[str]) -> list[int | None]:
+    numbers = {code: number for number, code in enumerate(known)}
+    found: list[int | None] = []
+    for code in codes:
+        if code is not None and code not in numbers:
+            numbers[code] = len(known)
+            known.append(code)
+        found.append(None if code is None else numbers[code])
+    return found
 
 
 def _arrow(kind: str) -> Any:
@@ -162,12 +178,6 @@ def form(attribute: Attribute, value: Any) -> Any:
         case AttributeType.STRINGS:
             return sorted(known)
     return known
-
-
-def user_of(row: Mapping[str, Any], names: Iterable[str]) -> User:
-    """The user of a row with these attributes, for a page; unknown ones are left out."""
-    facts = {name: row[fact(name)] for name in names if row.get(fact(name)) is not None}
-    return User(row[USER], facts)
 
 
 def version_key(version: tuple[Any, ...]) -> str:

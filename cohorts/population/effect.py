@@ -61,25 +61,30 @@ def count(
         NotHeld: the table cannot answer exactly.
     """
     terms = terms or Terms(people.table)
+    # Each test is written down once: most steps say the same before and after.
+    tests: dict[str, str] = {}
+
+    def test(step: Step) -> str:
+        return tests.setdefault(step.refused, f"r{len(tests)}")
+
     was = FALSE
     if flag_key in before.flags:
         steps = _without_waiting(FlagSql(before, flag_key, terms).steps)
-        was = both([f"({each.refused}) IS NOT TRUE" for each in steps])
+        was = both([f"(NOT {test(each)})" for each in steps])
     every = FlagSql(after, flag_key, terms, weights=weights).steps
     refusing = _without_waiting(every)
-    waits = [each.refused for each in every if each not in refusing]
-    tests = [f"coalesce({each.refused}, FALSE) AS r{place}" for place, each in enumerate(refusing)]
-    places = range(len(refusing))
+    waits = [test(each) for each in every if each not in refusing] or [FALSE]
+    names = [test(each) for each in refusing]
     first = "NULL"
-    if refusing:
-        ways = " ".join(f"WHEN r{place} THEN {place}" for place in places)
+    if names:
+        ways = " ".join(f"WHEN {name} THEN {place}" for place, name in enumerate(names))
         first = f"CASE {ways} END"
-    refusals = " + ".join(f"r{place}::UTINYINT" for place in places) or "0"
-    inner = ", ".join([f"({was}) AS was", f"({waits[0] if waits else FALSE}) AS waits", *tests])
+    refusals = " + ".join(f"{name}::UTINYINT" for name in names) or "0"
+    inner = ", ".join(f"coalesce({sql}, FALSE) AS {name}" for sql, name in tests.items()) or "1"
     found = Effect(people.about.as_of, people.scale())
     found.steps = [Refused(each.kind, each.key, each.why) for each in refusing]
     rows = people.rows(
-        f"SELECT was, {first}, ({refusals}) = 1, waits IS TRUE, count(*)"  # noqa: S608
+        f"SELECT {was}, {first}, ({refusals}) = 1, {waits[0]}, count(*)"  # noqa: S608
         f" FROM (SELECT {inner} FROM {{users}}) GROUP BY ALL",
         terms,
     )

@@ -12,7 +12,7 @@ from typing import Final
 import msgspec
 
 from cohorts.population import columns
-from cohorts.population.sql import FALSE, TRUE, NotHeld, Terms, Users, both, either, within
+from cohorts.population.sql import FALSE, TRUE, NotHeld, Terms, Users, both, either, regions
 from huidu import reasons
 from huidu.engine import Compiled
 from huidu.engine.nodes import Node
@@ -176,20 +176,16 @@ class FlagSql:
     def _within_policy(self, table: RegionTable) -> str:
         """TRUE where the region's class is open and the user's rank below its ceiling."""
         assert self._plan.region is not None
-        region = self._table.fact(self._plan.region)
-        by_class: dict[int, list[str]] = {}
-        for code, index in table.regions.items():
-            by_class.setdefault(index, []).append(code)
-        cases = []
-        for subject, ending, length in (("", "", 6), ("[1:4]", "00", 4), ("[1:2]", "0000", 2)):
-            for index, codes in sorted(by_class.items()):
-                here = {each[:length] for each in codes if each.endswith(ending)}
-                if here:
-                    cases.append((self._terms.one_of(f"{region}{subject}", here), index))
-        ways = [f"WHEN {test} THEN {self._class_passes(table, index)}" for test, index in cases]
-        default = self._class_passes(table, table.default)
-        chosen = f"CASE {' '.join(ways)} ELSE {default} END" if ways else default
-        return both([f"{region} IS NOT NULL", f"({chosen})"])
+        region = self._plan.region
+        codes: dict[int, set[str]] = {}
+        for code in self._table.codes(region):
+            if (index := table[code]) is not None:
+                codes.setdefault(index, set()).add(code)
+        ways = []
+        for index, here in sorted(codes.items()):
+            lives_here = regions(self._table, region, here.__contains__)
+            ways.append(both([lives_here, self._class_passes(table, index)]))
+        return either(ways)
 
     def _class_passes(self, table: RegionTable, index: int) -> str:
         if index < table.closed:
@@ -254,11 +250,7 @@ class FlagSql:
     def _served(self, table: PlaceTable) -> str:
         """Some open partner lends in the user's region."""
         assert self._plan.region is not None
-        region = self._table.fact(self._plan.region)
-        partners = [each for each in table.capacity.partners if each.is_open]
-        if any(each.everywhere for each in partners):
-            return f"({region} IS NOT NULL)"
-        return within(region, (code for each in partners for code in each.regions), self._terms)
+        return regions(self._table, self._plan.region, lambda code: bool(table[code]))
 
     def _drawn(self, stage: StagePlan) -> str:
         return self._ranks_below(stage.stage.threshold, stage)

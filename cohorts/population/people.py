@@ -30,7 +30,8 @@ from huidu.errors import StateError
 
 logger = logging.getLogger("huidu.cohorts")
 
-VERSION: Final = 1
+VERSION: Final = 2
+"""Of the columns; files of another version are made anew."""
 FEW: Final = 5_000
 """Up to so many users, previews read the rows as they are now."""
 MOST_LIVE: Final = 2_000_000
@@ -211,10 +212,14 @@ def ask(
                     f"{MOST_LIVE:,} users: preview it with plain comparisons"
                 ) from lack
             raise
-        except NotHeld as lack:
+        except (NotHeld, duckdb.Error) as lack:
             logger.info("cohorts.population_lacks what=%s", lack)
             if too_many():
                 made = timezone.localtime(people.about.as_of)
+                if isinstance(lack, duckdb.Error):
+                    raise StateError(
+                        "the population file cannot be read: build a new one"
+                    ) from lack
                 raise StateError(
                     f"the population file of {made:%Y-%m-%d %H:%M} does not hold {lack} as it is "
                     "now: build a new one (manage.py build_population)"

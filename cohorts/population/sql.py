@@ -8,7 +8,7 @@ where it is NULL. Texts from rules never enter the SQL: they travel as parameter
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from functools import singledispatchmethod
 from typing import Any, Final
 
@@ -51,6 +51,10 @@ class Users:
         ):
             raise NotHeld(attribute.name)
         return f'"{columns.fact(attribute.name)}"'
+
+    def codes(self, attribute: Attribute) -> list[str]:
+        """The region codes that occur, by their numbers."""
+        return self.kept.codes.get(attribute.name, [])
 
     def own(self, name: str) -> str:
         """A column that is no attribute's, such as a draw's; raises `NotHeld`."""
@@ -168,6 +172,8 @@ class Terms:
 
     @claim.register
     def _(self, leaf: claims.OneOf) -> str:
+        if leaf.attribute.type is AttributeType.REGION:
+            return regions(self.table, leaf.attribute, leaf.members.__contains__)
         column = self.table.fact(leaf.attribute)
         values = sorted({self.value(leaf.attribute, each) for each in leaf.members})
         return f"({column} IN ({', '.join(values)}))"
@@ -184,19 +190,17 @@ class Terms:
 
     @claim.register
     def _(self, leaf: claims.Within) -> str:
-        return within(self.table.fact(leaf.attribute), leaf.table.codes, self)
+        return regions(self.table, leaf.attribute, leaf.holds)
 
 
-def within(region: str, codes: Iterable[str], terms: Terms) -> str:
-    """A region is one of the codes or lies in one of them (GB/T 2260: city 00, province 0000)."""
-    codes = set(codes)
-    return either(
-        [
-            terms.one_of(region, codes),
-            terms.one_of(f"{region}[1:4]", {each[:4] for each in codes if each.endswith("00")}),
-            terms.one_of(f"{region}[1:2]", {each[:2] for each in codes if each.endswith("0000")}),
-        ]
-    )
+def regions(table: Users, attribute: Attribute, holds: Callable[[str], bool]) -> str:
+    """What holds of a user's region: asked once of each code that occurs, looked up by its number.
+
+    NULL for unknown regions.
+    """
+    column = table.fact(attribute)
+    bits = "".join("01"[holds(code)] for code in table.codes(attribute))
+    return f"(get_bit('{bits}'::BIT, {column}) = 1)" if bits else "NULL::BOOLEAN"
 
 
 def both(parts: list[str]) -> str:

@@ -52,6 +52,7 @@ class Progress(msgspec.Struct):
     read: int = 0
     after: str = ""
     unfit: list[str] = []
+    version: int = 0
 
 
 def want() -> None:
@@ -181,14 +182,14 @@ def _begun(
             database = _opened(_building())
             (told,) = database.execute("SELECT json FROM state").fetchall()[0]
             state = msgspec.json.decode(told, type=Progress)
-            if now - state.as_of < GIVEN_UP:
+            if now - state.as_of < GIVEN_UP and state.version == people.VERSION:
                 return database, state
             database.close()
         except (duckdb.Error, msgspec.DecodeError) as error:
             logger.warning("cohorts.population_begins_anew error=%s", error)
     _remove(_building())
     kept = Kept(list(mappers.registry().values()), sorted(seeds), sorted(slots))
-    state = Progress(now, estimated_users(), kept)
+    state = Progress(now, estimated_users(), kept, version=people.VERSION)
     database = _opened(_building())
     people.create(database, "everybody", kept)
     database.execute("CREATE TABLE state (json VARCHAR)")

@@ -151,7 +151,8 @@ def in_table(
     found = Comparison(people.about.as_of, people.scale(everybody=everybody))
     portrait = found.portrait
     portrait.tiers = {name: Counter() for name in tiers}
-    for old, new, code, band, *rungs_of, users in rows:
+    codes = people.about.kept.codes.get("region", [])
+    for old, new, number, band, *rungs_of, users in rows:
         found.before.matched += users * (old is True)
         found.before.unknown += users * (old is None)
         found.after.matched += users * (new is True)
@@ -159,7 +160,7 @@ def in_table(
         found.gain += users * (new is True and old is not True)
         found.lose += users * (old is True and new is not True)
         if new:
-            portrait.regions[code] += users
+            portrait.regions[None if number is None else codes[number]] += users
             portrait.weekly[band or 0] += users
             for (name, ladder), rung in zip(tiers.items(), rungs_of, strict=True):
                 portrait.tiers[name]["" if rung is None else ladder[rung][0]] += users
@@ -183,6 +184,8 @@ def some_of(
     users = []
     for user_id, *facts in rows:
         known = {name: fact for name, fact in zip(names, facts, strict=True) if fact is not None}
+        if "region" in known:
+            known["region"] = people.about.kept.codes["region"][known["region"]]
         users.append(User(user_id, known))
     return sorted(users, key=lambda each: each.key)
 
