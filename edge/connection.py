@@ -41,7 +41,11 @@ class Connection(HttpToolsProtocol):
         quiet: seconds since bytes last came.
         deaf: what still comes is dropped, because the connection is about to end.
         mid_message: the parser is within a request.
+        quick_check: serves for every check that `edge.quick` asks for, one after the other.
     """
+
+    # uvicorn's class has so many attributes that Python stores them the slow way.
+    __slots__ = ("edge", "queue", "quick_check", "quiet", "stopping", "transport", "usual")
 
     config: Config
 
@@ -62,6 +66,8 @@ class Connection(HttpToolsProtocol):
         self.mid_message = False
         self.usual: Plan | None = None
         self.quiet = 0
+        self.quick_check = Check()
+        self.quick_check.connection = self
 
     @property
     def ready_edge(self) -> Edge:

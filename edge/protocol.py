@@ -72,7 +72,7 @@ class HuiduProtocol(Connection):
         if (
             plan is not None
             and len(data) == plan.size
-            and data.startswith(plan.text)
+            and data[: plan.body] == plan.text
             and not self.queue
             and plan.generation == self.edge.state.generation
             and ask(self, plan, data)
@@ -129,7 +129,7 @@ class HuiduProtocol(Connection):
         if route.kind is Kind.VISIBILITY:
             state.remember(state.heads, data[data.find(b"\r\n") : end], head)
         else:
-            plan = Plan(self.edge, route, head).remembered(data[: end + 4])
+            plan = Plan(self.edge, route, head).remembered(data, end + 4)
             state.remember(state.plans, data[:end], plan)
 
     def _parse(self, data: bytes) -> None:

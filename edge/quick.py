@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("huidu.edge")
 
 _read: Final = requests.decode
+_QUOTE, _BACKSLASH = b'"\\'
 
 
 def ask(connection: Connection, plan: Plan, data: bytes) -> bool:
@@ -48,22 +49,32 @@ def ask(connection: Connection, plan: Plan, data: bytes) -> bool:
     """
     commands, profiles = plan.commands, plan.profiles
     assert commands is not None
+    user: str
+    said: Any
     waiters = profiles.waiters
     if profiles.open or not profiles.link.alive or len(waiters) >= MOST_WAITING:
         return False
     try:
-        said: Any = _read(data[plan.body :]).context
-        user = said["targetingKey"]
-        if len(user) > MAX_ID_CHARACTERS or not user or not user.isprintable():
-            return False
-        # What is printable has no lone surrogates.
-        bucket, field = spread(xxh3_128_digest(user.encode()))
-        said = NOTHING_SAID if len(said) == 1 else context.said(said, plan.right.sayable)
+        if plan.closing:  # the body says nothing but whom it is about
+            name = data[plan.body : plan.until]
+            if _QUOTE in name or _BACKSLASH in name or data[plan.until :] != plan.closing:
+                return False
+            user, said = name.decode(), NOTHING_SAID
+            if not user.isprintable():
+                return False
+        else:
+            said = _read(data[plan.body :]).context
+            user = said["targetingKey"]
+            if len(user) > MAX_ID_CHARACTERS or not user or not user.isprintable():
+                return False
+            # What is printable has no lone surrogates.
+            name = user.encode()
+            said = NOTHING_SAID if len(said) == 1 else context.said(said, plan.right.sayable)
+        bucket, field = spread(xxh3_128_digest(name))
     except Exception:  # `edge.checks` finds out what is wrong, and says so
         return False
-    # An object whose fields are set from here costs half of one with an `__init__` of its own.
-    check = Check()
-    check.connection = connection
+    # It is free: nothing else is to be answered on its connection.
+    check = connection.quick_check
     check.plan = plan
     check.user = user
     check.said = said
@@ -117,7 +128,7 @@ def answer_all(edge: Edge, next_reply: Callable[[], Reply], waiters: deque[Waite
             # uvloop writes at the end of its turn, after the other answers of this turn were made:
             # their clients are awake then, and a wake-up costs as much as a check.
             queue.clear()
-            connection.transport.write(rendered.start + decision + rendered.end)
+            connection.transport.write(b"".join((rendered.start, decision, rendered.end)))
         else:
             check.finish(rendered.start + decision + rendered.end)
     edge.metrics.asked += quick

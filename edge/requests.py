@@ -16,7 +16,7 @@ import msgspec
 from edge.rights import Right
 from edge.state import State
 from edge.stream import STREAM
-from huidu.model import Flag
+from huidu.model import MAX_ID_CHARACTERS, Flag
 from huidu.wire.access import Key
 
 if TYPE_CHECKING:
@@ -30,6 +30,11 @@ SNAPSHOT: Final = b"/api/v1/snapshot"
 PROFILES: Final = b"/api/v1/profiles/"
 PACKED: Final = b"/packed"
 VISIBILITY: Final = b"/api/v1/flags/"
+
+_ONLY_A_USER: Final = re.compile(
+    rb'[ \t\r\n]*\{[ \t\r\n]*"context"[ \t\r\n]*:[ \t\r\n]*\{[ \t\r\n]*"targetingKey"[ \t\r\n]*:'
+    rb'[ \t\r\n]*"([^"\\]+)"[ \t\r\n]*\}[ \t\r\n]*\}[ \t\r\n]*'
+)
 
 Headers = list[tuple[bytes, bytes]]
 
@@ -106,8 +111,11 @@ class Plan:
 
     Attributes:
         more: bytes of a request from the blank line on.
-        text: the head's bytes with the blank line, of a plan that is remembered.
-        body, size: where a request's body begins, and where it ends.
+        text, body: what such requests begin with, of a plan that is remembered, and its length:
+            the head with the blank line, and the body as far as the user's id, if nothing else is
+            in it.
+        until, closing: where such an id ends, and what follows it; empty where bodies say more.
+        size: where a request ends.
         quick: whether `edge.quick` may answer; what it needs follows.
     """
 
@@ -115,6 +123,7 @@ class Plan:
         "bodiless",
         "body",
         "closes",
+        "closing",
         "commands",
         "edge",
         "evaluate",
@@ -131,6 +140,7 @@ class Plan:
         "route",
         "size",
         "text",
+        "until",
     )
 
     reading: Reading
@@ -151,8 +161,8 @@ class Plan:
         self.commands = edge.state.commands
         self.profiles = edge.profiles
         self.generation = head.generation
-        self.text = b""
-        self.body = self.size = 0
+        self.text = self.closing = b""
+        self.body = self.until = self.size = 0
         if right.refusal is not None:
             return
         if route.kind is Kind.BULK:
@@ -166,11 +176,18 @@ class Plan:
         self.evaluate = right.world.compiled.check_of(flag.key)
         self.rendered = right.world.rendered_by_id
 
-    def remembered(self, text: bytes) -> Plan:
-        """The same plan, for whole requests whose head is `text`, blank line included."""
-        self.text = text
-        self.body = len(text)
-        self.size = self.body + self.head.length
+    def remembered(self, data: bytes, end: int) -> Plan:
+        """The same plan, for whole requests that are like `data`, whose head ends at `end`."""
+        self.size = len(data)
+        self.body = end
+        if only := _ONLY_A_USER.fullmatch(data, end):
+            # Such bodies need not be read as JSON. Those of the same head are as long.
+            self.body, self.until = only.span(1)
+            if self.until - self.body <= MAX_ID_CHARACTERS:
+                self.closing = data[self.until :]
+            else:
+                self.body = end
+        self.text = data[: self.body]
         self.quick = (
             self.route.kind is Kind.SINGLE
             and self.right.refusal is None

@@ -34,10 +34,11 @@ def risk_now(base: float, scored_on: date, today: date) -> float:
 
 def faded(base: float, calm_days: int) -> float:
     """`risk_now` for a score and a number of days that are known to be 0 or more."""
-    return float(base * _kept_after(calm_days))
+    return float(base * kept_after(calm_days))
 
 
 @lru_cache(4096)
-def _kept_after(calm_days: int) -> float:
-    kept: float = KEPT_AFTER_PERIOD ** (calm_days / PERIOD_DAYS)
+def kept_after(calm_days: int) -> float:
+    """The share of a score that is left; all of it of a score given on a day to come."""
+    kept: float = KEPT_AFTER_PERIOD ** (max(calm_days, 0) / PERIOD_DAYS)
     return kept

@@ -18,9 +18,10 @@ from typing import Any, Final
 import msgspec
 
 from huidu import history
+from huidu.engine.values import Memo
 from huidu.errors import ProfileError
 from huidu.model import Admission
-from huidu.risk import faded
+from huidu.risk import kept_after
 from huidu.wire import compact, compact_facts, record, ring
 
 Admissions = Mapping[int, Admission]
@@ -35,8 +36,8 @@ WINDOWS: Final = {"weekly_payments": 7, "monthly_payments": 30}
 
 MOST_LAYOUTS: Final = 4_096
 
-_LEB: Final = rb"([\x80-\xff]*+[\x00-\x7f])"
-_DAY: Final = rb"(..)"
+_LEB: Final = rb"[\x80-\xff]*+[\x00-\x7f]"
+_DAY: Final = rb".."
 _EPOCH: Final = date(1970, 1, 1).toordinal()
 _NO_ADMISSIONS: Final[dict[int, Admission]] = {}
 _NO_LISTS: Final[frozenset[int]] = frozenset()
@@ -44,18 +45,19 @@ _read_custom: Final = msgspec.msgpack.Decoder(dict[int, Any]).decode
 
 _NUMBER: Final = "{0}[0] if len({0}) == 1 else number({0})"
 _MONEY: Final = "money({0})"
+_SCORE: Final = "SCORE[{0}]"
 _DATE: Final = "date(EPOCH + ({0}[0] | {0}[1] << 8))"
-_REGION: Final = "region({0})"
+_REGION: Final = "REGION[{0}]"
 
 _FIELDS: Final[tuple[tuple[int, int, str, bytes, str], ...]] = (
     (0, record.REGION, "region", _LEB, _REGION),
     (0, record.FRIENDS, "friends", _LEB, _NUMBER),
     (1, record.ASSETS, "assets_cny", _LEB, _MONEY),
     (1, record.YEARLY, "yearly_spend_cny", _LEB, _MONEY),
-    (1, record.RISK, "risk_score", _LEB, _MONEY),
+    (1, record.RISK, "risk_score", _LEB, _SCORE),
     (1, record.REGISTERED, "registered_at", _DAY, _DATE),
     (1, record.AGE, "age", _LEB, _NUMBER),
-    (1, record.WIFI, "wifi_risk", _LEB, _MONEY),
+    (1, record.WIFI, "wifi_risk", _LEB, _SCORE),
     (1, record.BALANCE, "outstanding_balance_cny", _LEB, _MONEY),
     (1, record.APPLIED, "applied_fenfu_at", _DAY, _DATE),
 )
@@ -123,16 +125,14 @@ def _money(text: bytes) -> int | float:
     return (number >> 1) / 100 if number & 1 else number >> 1
 
 
-@lru_cache(4096)
 def _region(text: bytes) -> str:
     return record.region_code(_number(text))
 
 
-@lru_cache(4096)
-def _before(day: bytes, ago: bytes) -> int:
-    """Ordinal of a day told as so many days before another."""
-    days = _number(ago)
-    return _EPOCH + (day[0] | day[1] << 8) - (days >> 1 ^ -(days & 1))
+def _before(text: bytes) -> int:
+    """Ordinal of a day told as so many days (the rest of `text`) before another (two bytes)."""
+    days = _number(text[2:])
+    return _EPOCH + (text[0] | text[1] << 8) - (days >> 1 ^ -(days & 1))
 
 
 def _payments(rest: bytes, skip: int, windows: tuple[int, ...], *, tail: bool) -> list[int]:
@@ -187,15 +187,16 @@ _TOOLS: Final[dict[str, Any]] = {
     "float": float,
     "number": _number,
     "money": _money,
-    "region": _region,
+    "SCORE": Memo(_money),
+    "REGION": Memo(_region),
+    "BEFORE": Memo(_before),
+    "KEPT": Memo(kept_after),
     "date": date.fromordinal,
-    "before": _before,
-    "faded": faded,
     "payments": _payments,
     "paid": _paid,
     "NO_PAYMENTS": history.Paid(),
     "number_of": int.from_bytes,
-    "region_of": compact_facts.region_of,
+    "REGION_OF": Memo(compact_facts.region_of),
     "FIRST": compact.FIRST,
     "ring_length": ring.length,
     "tail": _tail,
@@ -210,10 +211,11 @@ class _Layout:
     """Where the fields of one kind of record lie.
 
     Attributes:
-        find: finds the fields; the last group is the ring and the tail.
-        groups: the group of each field's bytes by name, of those that are held.
-        day, scored, newest, rest: groups of the day of the facts, the days of the score and of the
-            ring, and of what follows the fields.
+        pieces: regular expressions of the fields, one after the other; the last is that of the ring
+            and the tail.
+        places: the piece of each field by name, of those that are held.
+        day, scored, newest, rest: the pieces of the day of the facts, the days of the score and of
+            the ring, and of what follows the fields.
     """
 
     def __init__(self, head: bytes) -> None:
@@ -224,31 +226,31 @@ class _Layout:
         self.held = bool(first & record.HELD)
         self.ring, self.tail = bool(first & record.RING), bool(first & record.TAIL)
         self.all_known = bool(first & record.ALL_KNOWN)
-        self.groups: dict[str, int] = {}
-        self.day = 2
-        pattern = rb"(?s)..(.)" if self.all_known else rb"(?s)..(..)"
-        last = 1
+        self.places: dict[str, int] = {}
+        self.pieces = [rb"." if self.all_known else rb".."]
+        self.day = self._add(_DAY) if self.held else 0
         if self.held:
-            pattern += _DAY
-            last = self.day
             for byte, bit, name, form, _ in _FIELDS:
                 if head[byte] & bit:
-                    last += 1
-                    pattern += form
-                    self.groups[name] = last
+                    self.places[name] = self._add(form)
                     if name == "risk_score":
-                        last += 1
-                        pattern += _LEB
-                        self.scored = last
+                        self.scored = self._add(_LEB)
             if self.ring:
-                last += 1
-                pattern += _LEB
-                self.newest = last
+                self.newest = self._add(_LEB)
         elif second or first & (record.RING | record.REGION | record.FRIENDS):
             raise ProfileError("a damaged record: facts without their day")
-        self.rest = last + 1
-        pattern += rb"(.+)" if self.tail or self.ring else rb"()"
-        self.find = re.compile(pattern).fullmatch
+        self.rest = self._add(rb".+" if self.tail or self.ring else rb"")
+
+    def _add(self, piece: bytes) -> int:
+        self.pieces.append(piece)
+        return len(self.pieces) - 1
+
+    def find(self, wanted: Iterable[int]) -> Callable[[bytes], re.Match[bytes] | None]:
+        """Matches whole records; its groups are the wanted pieces."""
+        pieces = self.pieces.copy()
+        for number in wanted:
+            pieces[number] = b"(%b)" % pieces[number]
+        return re.compile(rb"(?s).." + b"".join(pieces)).fullmatch
 
 
 _layout: Final = lru_cache(MOST_LAYOUTS)(_Layout)
@@ -261,18 +263,18 @@ def _reader(head: bytes, names: frozenset[str], custom: frozenset[tuple[int, str
     Like a flag's check it is put together from fixed pieces, and runs without builtins.
     """
     if head[:1] and head[0] & 3 == compact.FORMAT:
-        find = compact_facts.find_of(head[0])
-        source = compact_facts.source(head[0], names, WINDOWS)
+        find, source = compact_facts.source(head[0], names, WINDOWS)
     else:
-        layout = _layout(head)
-        find, source = layout.find, _source(layout, names)
+        find, source = _source(_layout(head), names)
     namespace = _TOOLS | {"find": find, "CUSTOM": dict(custom)}
     exec(compile(source, "<huidu record>", "exec", dont_inherit=True), namespace)  # noqa: S102
     reader: Reader = namespace["read"]
     return reader
 
 
-def _source(layout: _Layout, names: frozenset[str]) -> str:
+def _source(
+    layout: _Layout, names: frozenset[str]
+) -> tuple[Callable[[bytes], re.Match[bytes] | None], str]:
     groups: set[int] = set()
     before: list[str] = []
     items: list[str] = []
@@ -283,23 +285,18 @@ def _source(layout: _Layout, names: frozenset[str]) -> str:
         return f"g{number}"
 
     def days_since(number: int) -> str:
-        return f"today - before({group(layout.day)}, {group(number)})"
+        return f"today - BEFORE[{group(layout.day)} + {group(number)}]"
 
     for _, _, name, _, value in _FIELDS:
-        if name not in names or name not in layout.groups:
+        if name not in names or name not in layout.places:
             continue
-        text = group(layout.groups[name])
+        text = group(layout.places[name])
         if name == "risk_score":
-            before += [
-                f"risk = {_NUMBER.format(text)}",
-                "risk = (risk >> 1) / 100 if risk & 1 else risk >> 1",
-                f"calm = {days_since(layout.scored)}",
-            ]
-            value = "faded(risk, calm) if calm > 0 else float(risk)"
+            value += f" * KEPT[{days_since(layout.scored)}]"
         items.append(f"{name!r}: {value.format(text)}")
     for bit, name in enumerate(record.FLAGS):
         if name in names:
-            text, mask = group(1), 1 << bit
+            text, mask = group(0), 1 << bit
             if layout.all_known:
                 items.append(f"{name!r}: {text}[0] & {mask} != 0")
             else:
@@ -327,11 +324,10 @@ def _source(layout: _Layout, names: frozenset[str]) -> str:
     lines = ["match = find(data)", "if match is None: raise damaged(data)"]
     if groups:
         wanted = sorted(groups)
-        targets = ", ".join(f"g{number}" for number in wanted)
-        lines.append(f"{targets} = match.group({', '.join(map(str, wanted))})")
+        lines.append(f"[{', '.join(f'g{number}' for number in wanted)}] = match.groups()")
     facts = f"{{{', '.join(items)}}}"
     if after:
         lines += [*before, f"facts = {facts}", *after, f"return facts, {after_facts}"]
     else:
         lines += [*before, f"return {facts}, {after_facts}"]
-    return "\n    ".join(["def read(data, today):", *lines])
+    return layout.find(groups), "\n    ".join(["def read(data, today):", *lines])

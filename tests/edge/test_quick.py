@@ -18,6 +18,7 @@ from tests.edge.running import (
     BUCKETS,
     CLIENT,
     SERVER,
+    ZONE,
     Running,
     Store,
     bearer,
@@ -99,6 +100,33 @@ def test_a_fault_behind_a_known_head_is_refused(edge: Running, context: dict[str
                 "INVALID_CONTEXT",
             )
         assert ask(connection, post("weilidai", {"targetingKey": "ada"}))["value"] is True
+
+
+@pytest.mark.parametrize(
+    ("between", "value", "fault"),
+    [
+        pytest.param(rb"\u0061da-boy", True, None, id="an escape"),
+        pytest.param(b'ada-boy","x":"y', True, None, id="more than an id"),
+        pytest.param(b'x","targetingKey":"ada-boy', True, None, id="the last of two counts"),
+        pytest.param(b'","x":"ada-boy', None, "TARGETING_KEY_MISSING", id="no id"),
+        pytest.param(b"ada-boy\xff", None, "PARSE_ERROR", id="not UTF-8"),
+        pytest.param(b"ada-boy\n", None, "PARSE_ERROR", id="a control character"),
+        pytest.param("ada-boy金".encode(), False, None, id="somebody else"),
+    ],
+)
+def test_an_id_is_taken_from_between_known_bytes_only_where_json_says_the_same(
+    store: Store, edge: Running, between: bytes, value: bool | None, fault: str | None
+) -> None:
+    today = datetime.datetime.now(ZONE).date()
+    store.hold("ada-boy", updated=today, region="440300", risk_score=5, risk_scored_on=today)
+    usual = post("weilidai", {"targetingKey": "u" * len(between)})
+    asked = usual.replace(b"u" * len(between), between)
+    assert len(asked) == len(usual)
+    with socket.create_connection(("127.0.0.1", edge.port), timeout=5) as connection:
+        for sent in (usual, usual, asked, usual, asked, asked):
+            answer = ask(connection, sent)
+            if sent is asked:
+                assert (answer.get("value"), answer.get("errorCode")) == (value, fault)
 
 
 def test_a_connection_that_stays_open_sees_every_change(
