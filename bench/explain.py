@@ -246,6 +246,16 @@ def replays(admin: Caller, server: Caller, checks: int, home: Path) -> dict[str,
     return {"checks": checks, "verify_receipts": line.strip()[-300:]}
 
 
+def _journey(server: Caller, ingest: Caller, checks: int) -> dict[str, Any]:
+    from replay_journey import journey
+
+    return journey(
+        lambda flag, user: server.json("GET", f"/api/v1/flags/{flag}/users/{user}"),
+        lambda profiles: ingest.json("POST", "/api/v1/profiles", {"profiles": profiles}),
+        checks,
+    )
+
+
 def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--demo", type=Path, required=True)
@@ -260,6 +270,7 @@ def main() -> None:
     )
     import django
 
+    os.environ["HUIDU_HOME"] = str(options.demo.parent)
     django.setup()
     rng = random.Random(7)
     result = {
@@ -277,6 +288,7 @@ def main() -> None:
             for audience in ("customer", "support")
         },
         "replay": replays(admin, server, options.checks, options.demo.parent),
+        "replay_journey": _journey(server, ingest, options.checks),
     }
     print(json.dumps(result, indent=2))
     (ROOT / "bench" / "results" / "explain.json").write_text(json.dumps(result, indent=2) + "\n")

@@ -111,6 +111,7 @@ UNFOLD: dict[str, Any] = {
                 "separator": True,
                 "items": [
                     listing(_("Gates"), "gate", "rollout.gate"),
+                    listing(_("Reason texts"), "record_voice_over", "rollout.reasontext"),
                     listing(_("Region policies"), "map", "rollout.regionpolicy"),
                     listing(_("Funding partners"), "account_balance", "rollout.fundingpartner"),
                     listing(_("Places given"), "event_seat", "cohorts.place"),

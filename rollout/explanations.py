@@ -15,8 +15,10 @@ import msgspec
 
 from huidu import model
 from huidu.engine.explain import Explanation, Need, Outcome, Step
-from rollout import wording
-from rollout.models import Gate
+from rollout import script, wording
+from rollout.models import Gate, ReasonText
+from rollout.script import CUSTOMER_PARTS, PARTS, Script
+from rollout.wording import Text
 
 AUDIENCES: Final = ("customer", "support", "risk")
 DIMENSIONS_WITH_ADVICE: Final = frozenset({"activity", "value"})
@@ -25,16 +27,50 @@ DIMENSIONS_WITH_ADVICE: Final = frozenset({"activity", "value"})
 _COUNTED: Final = frozenset({"<", "<=", ">", ">="})
 
 
+NAMELESS: Final = Text("", "")
+
+
 @dataclass(frozen=True)
 class Wording:
     """What the database says about names and texts.
 
-    `labels` by attribute name; `secret` attributes are read by the risk voice only; `gates` by key.
+    `labels` by attribute name; `secret` attributes are read by the risk voice only; `gates` by key;
+    `texts` are approved ones by code; `product` is what texts call the flag.
     """
 
     labels: Mapping[str, wording.Text] = field(default_factory=dict)
     secret: frozenset[str] = frozenset()
     gates: Mapping[str, Gate] = field(default_factory=dict)
+    texts: Mapping[str, ReasonText] = field(default_factory=dict)
+    product: Text = NAMELESS
+
+    def told(self, why: str, dimension: str = "") -> Script:
+        """The texts for a code: the approved ones, else those the product ships.
+
+        Codes that customers must not tell apart share the neutral code's words, whoever says them.
+        """
+        found = self._own(why, script.shipped(why, dimension))
+        unknown = why not in self.texts and not wording.is_known(why, dimension)
+        if why == wording.NEUTRAL_WHY or not (unknown or wording.is_neutral(why, dimension)):
+            return found
+        neutral = self.told(wording.NEUTRAL_WHY)
+        return found._replace(**{part: getattr(neutral, part) for part in CUSTOMER_PARTS})
+
+    def _own(self, why: str, base: Script) -> Script:
+        own = self.texts.get(why)
+        if own is None:
+            return base
+        parts = {
+            part: Text(
+                getattr(own, f"{part}_zh") or getattr(base, part).zh,
+                getattr(own, f"{part}_en") or getattr(base, part).en,
+            )
+            for part in PARTS
+        }
+        if not own.say_zh and (own.customer_zh or own.advice_zh):
+            customer, advice = parts["customer"], parts["advice"]
+            parts["say"] = Text(customer.zh + advice.zh, f"{customer.en} {advice.en}".strip())
+        return Script(**parts)
 
 
 def tell(
@@ -65,6 +101,7 @@ def tell(
         "reason": answer.reason,
         "why": answer.why,
         "text": _sentence(answer.why, first, audience, language, words),
+        "script": _script(found, first, language, words),
         "stage": answer.stage,
         "payload": answer.payload,
         "steps": [_step(step, audience, language, words) for step in found.steps],
@@ -94,7 +131,11 @@ def _to_customer(
         "why": why,
         "text": f"{_sentence(why, first, 'customer', language, words)}{_space(language)}"
         f"{wording.REVIEW.in_language(language)}",
-        "advice": wording.told(why, dimension if first else "").advice.in_language(language),
+        "advice": _with_names(
+            words.told(why, dimension if first else "").advice.in_language(language),
+            language,
+            words,
+        ),
         "missing": missing,
         "when": _next_stage(why, flag) or _refill(first),
         "payload": answer.payload,
@@ -122,8 +163,42 @@ def _sentence(why: str, step: Step | None, audience: str, language: str, words: 
             own = getattr(gate, f"{voice}_{language}") or ""
             if own:
                 return str(own)
-    told = wording.told(why, step.dimension if step else "")
-    return (told.customer if audience == "customer" else told.support).in_language(language)
+    told = words.told(why, step.dimension if step else "")
+    text = (told.customer if audience == "customer" else told.support).in_language(language)
+    return _with_names(text, language, words, code=why)
+
+
+def _with_names(
+    text: str, language: str, words: Wording, *, code: str = "", stage: str = ""
+) -> str:
+    """The text with its placeholders filled; see `rollout.services.reason_texts.PLACEHOLDERS`."""
+    if "{" not in text:
+        return text
+    names = {"product": words.product.in_language(language), "code": code, "stage": stage or "—"}
+    for name, value in names.items():
+        text = text.replace(f"{{{name}}}", value)
+    return text
+
+
+def _script(found: Explanation, step: Step | None, language: str, words: Wording) -> dict[str, Any]:
+    """What support says and does: the code, the words, the next step, and the texts' version."""
+    why, dimension = found.answer.why, step.dimension if step else ""
+    told, own = words.told(why, dimension), words.texts.get(why)
+    say = told.say.in_language(language)
+    gate = words.gates.get(step.key) if step is not None and step.kind == "gate" else None
+    if gate is not None and why == gate.why and not wording.is_neutral(why, dimension):
+        gates_own = getattr(gate, f"customer_{language}")
+        if gates_own and not (own and own.say_zh):
+            advice = told.advice.in_language(language)
+            say = f"{gates_own}{_space(language) if advice else ''}{advice}"
+    names = {"code": why, "stage": found.answer.stage or ""}
+    return {
+        "code": why,
+        "say": _with_names(say, language, words, **names),
+        "next_step": _with_names(told.next_step.in_language(language), language, words, **names),
+        "version": own.version if own else 0,
+        "approved_by": own.approved_by if own else "",
+    }
 
 
 def _step(step: Step, audience: str, language: str, words: Wording) -> dict[str, Any]:

@@ -221,6 +221,11 @@ def is_neutral(why: str, dimension: str) -> bool:
     )
 
 
+def is_known(why: str, dimension: str = "") -> bool:
+    """Whether a code has sentences of its own or of its family."""
+    return why in TOLD or why.startswith("compliance.") or dimension == "compliance"
+
+
 def told(why: str, dimension: str = "") -> Told:
     """The sentences for a code; a code without its own gets those of its family."""
     if why in TOLD:

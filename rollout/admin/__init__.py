@@ -18,6 +18,7 @@ from rollout.admin import (
     publication,
     rollouts,
     stages,
+    texts,
     user_lists,
     webhooks,
 )
@@ -40,6 +41,7 @@ __all__ = [
     "publication",
     "rollouts",
     "stages",
+    "texts",
     "user_lists",
     "webhooks",
 ]

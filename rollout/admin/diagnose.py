@@ -47,7 +47,7 @@ from rollout.services import (
     voices,
     waiting,
 )
-from rollout.services.answering import compiled_snapshot, snapshot_in_force, standing
+from rollout.services.answering import compiled_snapshot, snapshot_in_force, standing, words_at
 
 
 class FlagField(forms.ModelChoiceField):  # type: ignore[type-arg]
@@ -188,7 +188,7 @@ def _of_decision(request: HttpRequest, decision: str) -> HttpResponse:
     at = datetime.fromtimestamp(receipt.at_ms / 1000, UTC)
     reason = request.GET.get("reason", "").strip() if risk else ""
     asked = {"flag": flag, "user": receipt.user, "reason": reason, "since": None}
-    context |= _told(request, asked, compiled, version, user, at)
+    context |= _told(request, asked, compiled, version, user, at, decided=True)
     context |= {"receipt": receipt, "answered_at": at, "differ": differ}
     return TemplateResponse(request, "huidu/diagnose.html", context)
 
@@ -237,6 +237,8 @@ def _told(
     version: str,
     user: model.User,
     now: datetime,
+    *,
+    decided: bool = False,
 ) -> dict[str, Any]:
     """What the page shows about one check by one snapshot."""
     environment, flag = board.environment(), asked["flag"]
@@ -246,7 +248,8 @@ def _told(
     if risk:
         by = audit.Actor.of_user(cast(AbstractBaseUser, request.user))
         reading.note(by, environment, flag.key, asked["user"], reason=asked["reason"])
-    words = known.words
+    past = asked.get("at") is not None or decided
+    words = words_at(environment, flag.key, now) if past else known.words
     published = compiled.flags.get(flag.key)
     language = "zh" if (get_language() or "").startswith("zh") else "en"
     audience = "risk" if risk else "support"

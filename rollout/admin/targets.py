@@ -19,10 +19,12 @@ from rollout.models import (
     FundingPartner,
     Gate,
     Guard,
+    ReasonText,
     Rollout,
     Stage,
     Tier,
 )
+from rollout.services import reason_texts
 
 MODELS: dict[str, type[Model]] = {
     "case": Case,
@@ -36,11 +38,14 @@ MODELS: dict[str, type[Model]] = {
     "attribute": Attribute,
     "list": ListVersion,
     "partner": FundingPartner,
+    "text": ReasonText,
 }
 
 
 def row_of(change: ChangeRequest) -> Any:
     """The row the request names, or None for a new or vanished one."""
+    if change.kind == "text.save":  # told by its code; what is in force now stands beside it
+        return reason_texts.filled(change.environment, change.payload.get("code", ""))
     model = MODELS.get(change.kind.partition(".")[0])
     if model is None or not change.target.isdigit():
         return None
@@ -56,6 +61,8 @@ def name_of_row(row: Any) -> str:
     """What people call a row: its label, with its flag's where it belongs to one."""
     if isinstance(row, Rollout):
         return f"{label_of(row.flag)} #{row.slot}"
+    if isinstance(row, ReasonText):
+        return row.code
     if isinstance(row, Case):
         return gettext("Review case #%(number)s") % {"number": row.pk}
     if isinstance(row, Guard):
@@ -94,6 +101,8 @@ def differences(change: ChangeRequest) -> list[dict[str, str]]:
     lines = []
     for name, wanted in change.payload.items():
         if name in ("flag", "rollout", "stage") and row is None:
+            continue
+        if name in ("environment", "code") and change.kind == "text.save":
             continue
         now = getattr(row, name, None)
         lines.append(

@@ -40,7 +40,7 @@ from rollout.services.answering import (
     past_moment,
     snapshot_in_force,
     standing,
-    words_for,
+    words_at,
 )
 from rollout.services.reading import RISK_PERMISSION
 from rollout.services.since import changed
@@ -110,7 +110,7 @@ class ExplanationView(_CheckView):
         now = at or timezone.now()
         held, language = _held(user, at, known), language_of(request)
         found = places_told.settled(compiled.explain(key, held), known, at=at)
-        words = known.words
+        words = known.words if at is None else words_at(environment, key, at)
         told = voices.voice(
             compiled, found, held, audience=audience, language=language, words=words, at=now
         )
@@ -153,7 +153,7 @@ class DecisionView(_CheckView):
             user,
             audience=audience,
             language=language_of(request),
-            words=words_for(environment, receipt.flag),
+            words=words_at(environment, receipt.flag, at),
             at=at,
         )
         told |= {"decision_id": receipt.decision, "snapshot": version}

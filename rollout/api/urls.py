@@ -13,11 +13,13 @@ from rollout.api.checks import DecisionView, ExplanationView, VisibilityView
 from rollout.api.events import EventsView
 from rollout.api.profiles import ProfileView
 from rollout.api.snapshot import SnapshotView
+from rollout.api.texts import ReasonTextViewSet
 from rollout.api.webhooks import WebhookViewSet
 
 manage = SimpleRouter(trailing_slash=False)
 manage.register("flags", flags.FlagViewSet)
 manage.register("gates", flags.GateViewSet)
+manage.register("texts", ReasonTextViewSet)
 manage.register("tiers", flags.TierViewSet)
 manage.register("partners", funding.FundingPartnerViewSet)
 manage.register("places", funding.PlaceViewSet)

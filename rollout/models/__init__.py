@@ -22,6 +22,7 @@ from rollout.models.guards import Guard, Metric
 from rollout.models.publication import Outbox, Snapshot
 from rollout.models.receipts import Receipt
 from rollout.models.rollouts import Rollout, Stage
+from rollout.models.texts import ReasonText
 from rollout.models.waterfalls import WaterfallDay
 
 __all__ = [
@@ -46,6 +47,7 @@ __all__ = [
     "Outbox",
     "OutcomeEvent",
     "PlacesGiven",
+    "ReasonText",
     "Receipt",
     "RegionAssignment",
     "RegionClass",

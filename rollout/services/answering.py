@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Any, Final
 
@@ -16,8 +16,9 @@ from huidu import model
 from huidu.engine import Compiled, compile_snapshot
 from huidu.errors import InputError
 from huidu.wire import snapshot as wire
-from rollout.explanations import Wording
-from rollout.models import FundingPartner, Gate, Snapshot
+from rollout.explanations import AUDIENCES, Wording
+from rollout.models import AuditEntry, Flag, FundingPartner, Gate, Snapshot
+from rollout.services import reason_texts
 from rollout.services.payloads import moment
 from rollout.wording import Text
 
@@ -77,6 +78,38 @@ def words_for(environment: str, flag_key: str) -> Wording:
     return standing(environment, flag_key).words
 
 
+_GATE_WORDS: Final = (
+    *("key", "label_zh", "label_en", "dimension", "why"),
+    *(f"{voice}_{language}" for voice in AUDIENCES for language in ("zh", "en")),
+)
+
+
+def words_at(environment: str, flag_key: str, at: datetime | None) -> Wording:
+    """Names and texts as they were in force at a moment; now, if none is given.
+
+    What gates said then is read from the audit log: every edit of theirs is one of its entries.
+    """
+    now = words_for(environment, flag_key)
+    if at is None:
+        return now
+    gates = dict(now.gates)
+    edits = AuditEntry.objects.filter(
+        environment=environment, target__startswith=f"gate:{flag_key}/", at__lte=at
+    )
+    told: dict[str, Mapping[str, Any]] = {}
+    for edit in edits.order_by("sequence"):
+        key = edit.target.partition("/")[2]
+        if edit.action == "gate.removed":
+            told.pop(key, None)
+        else:
+            told[key] = {**told.get(key, {}), **(edit.after or {})}
+    for key, values in told.items():
+        base = {name: getattr(gates[key], name) for name in _GATE_WORDS} if key in gates else {}
+        changed = {name: values[name] for name in _GATE_WORDS if name in values}
+        gates[key] = Gate(**{**base, **changed})
+    return replace(now, gates=gates, texts=reason_texts.in_force(environment, at))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Standing:
     """What explanations of one flag rest on besides the user, as it is now.
@@ -103,7 +136,11 @@ SELECT md5(concat_ws(
            (SELECT string_agg(each::text, '' ORDER BY id)
             FROM rollout_gate AS each WHERE each.flag_id = flag.id),
            (SELECT string_agg(each::text, '' ORDER BY id)
-            FROM rollout_fundingpartner AS each WHERE each.flag_id = flag.id)
+            FROM rollout_fundingpartner AS each WHERE each.flag_id = flag.id),
+           -- Written once: a new version is a new row.
+           (SELECT max(id) FROM rollout_reasontext AS each
+            WHERE each.environment = asked.environment),
+           flag.label_zh, flag.label_en
        )),
        flag.id, newest.id, newest.sequence, newest.version
 FROM (VALUES (%(environment)s, %(flag)s)) AS asked (environment, key)
@@ -124,7 +161,7 @@ def standing(environment: str, flag_key: str) -> Standing:
     kept = _STANDING.get((environment, flag_key))
     if kept is not None and kept[0] == mark:
         return kept[1]
-    found = _read_standing(environment, *mark[1:])
+    found = _read_standing(environment, flag_key, *mark[1:])
     if mark[1] is not None:  # names of flags that are not there would fill the memory
         if len(_STANDING) >= _MOST_STANDING:
             _STANDING.clear()
@@ -133,9 +170,10 @@ def standing(environment: str, flag_key: str) -> Standing:
 
 
 def _read_standing(
-    environment: str, flag: int | None, pk: int | None, sequence: int, version: str
+    environment: str, key: str, flag: int | None, pk: int | None, sequence: int, version: str
 ) -> Standing:
     gates = list(Gate.objects.filter(flag=flag)) if flag is not None else []
+    named = Flag.objects.filter(pk=flag).first() if flag is not None else None
     attributes = list(Attribute.objects.order_by("id"))
     secret = {each.name for each in attributes if each.sensitivity in Attribute.NEVER_TOLD}
     return Standing(
@@ -147,6 +185,8 @@ def _read_standing(
             labels={each.name: Text(each.label_zh, each.label_en) for each in attributes},
             secret=frozenset(secret),
             gates={each.key: each for each in gates},
+            texts=reason_texts.in_force(environment),
+            product=Text(named.label_zh or key, named.label_en or key) if named else Text(key, key),
         ),
         capacity_why=next((each.why for each in gates if each.capacity), None),
         partners=list(FundingPartner.objects.filter(flag=flag)) if flag is not None else [],

@@ -22,6 +22,7 @@ from rollout.services import (
     guard_templates,
     list_edits,
     payloads,
+    reason_texts,
     region_policies,
     rollouts,
     stages,
@@ -237,6 +238,21 @@ def _region_policy_save(
     )
 
 
+def _text_save(
+    target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
+) -> object:
+    """The texts of one code; ``environment`` and ``code`` name it."""
+    values = {name: value for name, value in payload.items() if name not in ("environment", "code")}
+    return reason_texts.save_text(
+        payload["environment"],
+        payload["code"],
+        values,
+        by=by,
+        reason=reason,
+        approved_by=approved_by,
+    )
+
+
 def _case_correct(
     target: int, payload: dict[str, Any], by: Actor, reason: str, approved_by: Actor | None
 ) -> object:
@@ -281,4 +297,5 @@ KINDS: Final[dict[str, Apply]] = {
     "list.revert": _list_revert,
     "partner.save": _partner_save,
     "region_policy.save": _region_policy_save,
+    "text.save": _text_save,
 }

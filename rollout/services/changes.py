@@ -154,5 +154,5 @@ def _log(
 
 def _new_target(payload: Mapping[str, Any]) -> str:
     """What a request for a new row is about: its parent and key, as far as they are told."""
-    parts = [payload.get(name) for name in ("flag", "rollout", "stage", "key", "metric")]
+    parts = [payload.get(name) for name in ("flag", "rollout", "stage", "key", "metric", "code")]
     return f"new {'/'.join(str(part) for part in parts if part is not None)}"[:200]

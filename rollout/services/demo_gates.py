@@ -272,7 +272,5 @@ FENFU_GATES: Final[list[dict[str, Any]]] = [
         "unknown_why": "product.not_applied",
         "support_zh": "用户尚未申请。",
         "support_en": "The user has not applied.",
-        "customer_zh": "您可以查看并申请。",
-        "customer_en": "You can view it and apply.",
     },
 ]

@@ -8,6 +8,7 @@ from typing import Any, Final
 from django.utils import timezone
 
 from huidu.errors import InputError
+from rollout import wording
 from rollout.models import Flag, Gate, Tier
 from rollout.services import audit, places
 from rollout.services.audit import Actor
@@ -50,6 +51,9 @@ TEXTS: Final = frozenset(
 )
 """Fields that change what is said, not who passes."""
 
+NAMES: Final = frozenset({"label_zh", "label_en", "source"})
+"""Fields that no customer reads: what people are told takes two people, like who passes."""
+
 TIER_EDITABLE: Final = frozenset({"order", "key", "label_zh", "label_en", "rule", "payload"})
 
 
@@ -74,7 +78,8 @@ def save_gate(
     changed = {
         name for name, value in values.items() if gate is None or getattr(gate, name) != value
     }
-    if changed - TEXTS and needs_second_person(flag):
+    _keep_neutral(gate, values, changed)
+    if changed - NAMES and needs_second_person(flag):
         require_second_person(flag, by, approved_by, "a gate change")
     key = values.get("key", gate.key if gate else "")
     with changing(
@@ -99,6 +104,24 @@ def save_gate(
         if row.capacity and row.enabled and not counted:
             places.keep_shown(flag, now=timezone.now())
     return row
+
+
+def _keep_neutral(gate: Gate | None, values: Mapping[str, Any], changed: set[str]) -> None:
+    """Refuse words of its own where customers must not tell one refusal from another."""
+    why, dimension = (
+        str(values.get(name, getattr(gate, name, ""))) for name in ("why", "dimension")
+    )
+    if not wording.is_neutral(why, dimension):
+        return
+    neutral = wording.told(wording.NEUTRAL_WHY).customer
+    for language in ("zh", "en"):
+        name = f"customer_{language}"
+        if name in changed and values[name] not in ("", neutral.in_language(language)):
+            raise InputError(
+                f"expected nothing: customers must not tell {why} from other refusals, so it reads "
+                f"as {wording.NEUTRAL_WHY}; change the text of that code for all of them",
+                path=name,
+            )
 
 
 def remove_gate(gate: Gate, *, by: Actor, reason: str, approved_by: Actor | None = None) -> None:

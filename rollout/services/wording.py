@@ -246,6 +246,7 @@ ACTIONS: dict[str, Any] = {
     "metric.created": _("made a metric"),
     "metric.updated": _("changed a metric"),
     "webhook.created": _("made a webhook"),
+    "text.approved": _("put a text in force"),
     "webhook.updated": _("changed a webhook"),
     "webhook.removed": _("removed a webhook"),
     "webhook.disabled": _("switched a dead webhook off"),
@@ -279,6 +280,8 @@ KINDS: dict[str, Any] = {
     "list.apply": _("apply an uploaded list"),
     "list.revert": _("revert an uploaded list"),
     "partner.save": _("change a funding partner"),
+    "region_policy.save": _("change a region policy"),
+    "text.save": _("change what people are told"),
 }
 
 

@@ -19,7 +19,7 @@ from huidu.wire import snapshot as wire
 from rollout import wording
 from rollout.explanations import AUDIENCES
 from rollout.services import places_told, publishing, receipts, replay_receipts
-from rollout.services.answering import standing, words_for
+from rollout.services.answering import standing, words_at
 from rollout.services.voices import voice
 
 
@@ -60,7 +60,9 @@ class Command(BaseCommand):
                     user,
                     audience=options["audience"],
                     language=language,
-                    words=words_for(options["environment"], found.flag),
+                    words=words_at(
+                        options["environment"], found.flag, at if options["decision"] else None
+                    ),
                     at=at,
                 )
                 for language in ("zh", "en")
