@@ -17,7 +17,7 @@ from huidu import model
 from huidu.engine.explain import Explanation, Need, Outcome, Step
 from rollout import script, wording
 from rollout.models import Gate, ReasonText
-from rollout.script import CUSTOMER_PARTS, PARTS, Script
+from rollout.script import CUSTOMER_PARTS, Script
 from rollout.wording import Text
 
 AUDIENCES: Final = ("customer", "support", "risk")
@@ -49,28 +49,12 @@ class Wording:
 
         Codes that customers must not tell apart share the neutral code's words, whoever says them.
         """
-        found = self._own(why, script.shipped(why, dimension))
+        found = script.merged(self.texts.get(why), script.shipped(why, dimension))
         unknown = why not in self.texts and not wording.is_known(why, dimension)
         if why == wording.NEUTRAL_WHY or not (unknown or wording.is_neutral(why, dimension)):
             return found
         neutral = self.told(wording.NEUTRAL_WHY)
         return found._replace(**{part: getattr(neutral, part) for part in CUSTOMER_PARTS})
-
-    def _own(self, why: str, base: Script) -> Script:
-        own = self.texts.get(why)
-        if own is None:
-            return base
-        parts = {
-            part: Text(
-                getattr(own, f"{part}_zh") or getattr(base, part).zh,
-                getattr(own, f"{part}_en") or getattr(base, part).en,
-            )
-            for part in PARTS
-        }
-        if not own.say_zh and (own.customer_zh or own.advice_zh):
-            customer, advice = parts["customer"], parts["advice"]
-            parts["say"] = Text(customer.zh + advice.zh, f"{customer.en} {advice.en}".strip())
-        return Script(**parts)
 
 
 def tell(

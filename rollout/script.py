@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final, NamedTuple
 
 from rollout import wording
+from rollout.models import ReasonText
 from rollout.wording import Text
 
 PARTS: Final = ("customer", "advice", "support", "say", "next_step")
@@ -117,9 +118,35 @@ NEXT_STEPS: Final[dict[str, Text]] = {
 def shipped(why: str, dimension: str = "") -> Script:
     """The texts for a code as the product ships them; see `rollout.wording.told`."""
     told = wording.told(why, dimension)
-    say = Text(told.customer.zh + told.advice.zh, f"{told.customer.en} {told.advice.en}".strip())
     following = NEXT_STEPS.get(why)
     if following is None:
         secret = why.startswith("fraud.") or why == "blocked.list" or dimension == "fraud"
         following = _ESCALATE if secret else _LISTEN
-    return Script(told.customer, told.advice, told.support, say, following)
+    return Script(
+        told.customer, told.advice, told.support, _said(told.customer, told.advice), following
+    )
+
+
+def merged(own: ReasonText | None, base: Script) -> Script:
+    """`base` with the texts of an approved version (``customer_zh`` and so on) in their places.
+
+    Support says what the customer hears, unless words of its own were approved.
+    """
+    if own is None:
+        return base
+    parts = {
+        part: Text(
+            *(
+                getattr(own, f"{part}_{language}") or getattr(base, part).in_language(language)
+                for language in LANGUAGES
+            )
+        )
+        for part in PARTS
+    }
+    if not own.say_zh:
+        parts["say"] = _said(parts["customer"], parts["advice"])
+    return Script(**parts)
+
+
+def _said(customer: Text, advice: Text) -> Text:
+    return Text(customer.zh + advice.zh, f"{customer.en} {advice.en}".strip())

@@ -43,13 +43,11 @@ def in_force(environment: str, at: datetime | None = None) -> dict[str, ReasonTe
 def filled(environment: str, code: str) -> ReasonText:
     """The texts of a code as they are told now, those the product ships among them; not saved."""
     own = ReasonText.objects.filter(environment=environment, code=code).first()
-    told = script.shipped(code)
+    told = script.merged(own, script.shipped(code))
     row = ReasonText(environment=environment, code=code, version=own.version if own else 0)
     for part in PARTS:
         for language in LANGUAGES:
-            name = f"{part}_{language}"
-            text = (getattr(own, name) if own else "") or getattr(told, part).in_language(language)
-            setattr(row, name, text)
+            setattr(row, f"{part}_{language}", getattr(told, part).in_language(language))
     return row
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import uuid
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from huidu.errors import InputError
 from rollout.models import Flag, Gate, ReasonText, Rollout
 from rollout.services import gates, keys
 from tests.rollout.conftest import ANN, BOB, PLACE
-from tests.rollout.test_api import MANAGE, Caller, key_of
+from tests.rollout.test_api import MANAGE, Caller
 
 pytestmark = pytest.mark.django_db(transaction=True)
 TEXTS = f"{MANAGE}/texts"
@@ -51,13 +52,14 @@ def gated(running: Rollout, flag: Flag) -> None:
 def put_in_force(ann: Caller, bob: Caller, code: str, texts: dict[str, str]) -> None:
     filed = ann.send(f"{TEXTS}/{code}", {**texts, "reason": "clearer"}, "patch")
     assert filed.status_code == 202, filed.content
-    decided = bob.send(f"{MANAGE}/changes/{filed.json()['id']}/approve", {"reason": "read it"})
+    decided = bob.send(f"{MANAGE}/changes/{filed.json()['id']}/approve", {"note": "read it"})
     assert decided.status_code == 200, decided.content
 
 
 def hear(user: str, audience: str, **query: str) -> dict[str, Any]:
     path = f"/api/v1/flags/weilidai/users/{user}/explanation"
-    answer = key_of("server").get(path, {"audience": audience, **query}, headers=ENGLISH)
+    caller = Caller(keys.create(PLACE, "server", f"asks {uuid.uuid4()}", by=ANN)[1])
+    answer = caller.get(path, {"audience": audience, **query}, headers=ENGLISH)
     assert answer.status_code == 200, answer.content
     told: dict[str, Any] = answer.json()
     return told
@@ -82,10 +84,10 @@ def test_a_text_takes_two_people_and_the_past_keeps_the_one_it_was_told(
     )
     assert filed.status_code == 202
     approve = f"{MANAGE}/changes/{filed.json()['id']}/approve"
-    assert ann.send(approve, {"reason": "mine"}).status_code == 409
+    assert ann.send(approve, {"note": "mine"}).status_code == 409
     assert hear("young", "customer")["text"].startswith(shipped["customer_en"])
     before = timezone.now()
-    assert bob.send(approve, {"reason": "read it"}).status_code == 200
+    assert bob.send(approve, {"note": "read it"}).status_code == 200
     assert hear("young", "customer")["text"].startswith("Loan: under age")
     script = hear("young", "support")["script"]
     assert script["say"].startswith("Loan: under age")
