@@ -7,7 +7,7 @@ from django.db import migrations, models
 class Migration(migrations.Migration):
 
     dependencies = [
-        ('rollout', '0011_ramps_and_holdbacks'),
+        ('rollout', '0012_forgotten_in_snapshots'),
     ]
 
     operations = [
