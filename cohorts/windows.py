@@ -129,7 +129,8 @@ def rolled(before: Any, old: Any, new: Any, was: datetime.date, day: datetime.da
     parts = [before.select("user_id", *WINDOWS), moved]
     if new is not None:
         parts.append(_weighted(new, day, None))
-    return _summed(ibis.union(*parts))
+    types = {name: _TYPES[what] for name, (what, _) in WINDOWS.items()}
+    return _summed(ibis.union(*(part.cast(types) for part in parts)))
 
 
 def _weighted(tiles: Any, day: datetime.date, was: datetime.date | None) -> Any:
@@ -146,7 +147,6 @@ def _weighted(tiles: Any, day: datetime.date, was: datetime.date | None) -> Any:
         added[name] = ibis.cases((inside(day, days), figure), else_=0)
         if was is not None:
             added[name] = added[name] - ibis.cases((inside(was, days), figure), else_=0)
-        added[name] = added[name].cast(_TYPES[what])
     if was is None:
         tiles = tiles.filter(inside(day, longest))
     return tiles.select("user_id", **added)

@@ -71,6 +71,21 @@ def nulls_of(path: Path, names: Sequence[str]) -> int:
     return found
 
 
+def least_of(path: Path, name: str) -> Any:
+    """The least value of a column of a Parquet file, NULL aside; None where it does not say so."""
+    metadata = _parquet(path).metadata
+    found = None
+    for group in range(metadata.num_row_groups):
+        for number in range(metadata.num_columns):
+            column = metadata.row_group(group).column(number)
+            if column.path_in_schema == name:
+                told = column.statistics
+                if told is None or not told.has_min_max:
+                    return None
+                found = told.min if found is None else min(found, told.min)
+    return found
+
+
 def is_parquet(path: Path) -> bool:
     with path.open("rb") as file:
         return file.read(4) == b"PAR1"

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -190,7 +191,9 @@ def _look(engine: Engine, path: Path, columns: Mapping[str, str], plan: Plan) ->
         nulls = files.nulls_of(path, [columns["event_id"], columns["user_id"]])
     else:
         bad |= (events.event_id.fill_null("") == "") | (events.user_id.fill_null("") == "")
-    refund = (events.amount_cny < 0).fill_null(False) & ~bad
+    refund = ibis.literal(False)
+    if _may_hold_refunds(path, columns):
+        refund = (events.amount_cny < 0).fill_null(False) & ~bad
     table = windows.with_day(events.mutate(refund=refund, bad=bad), plan.utc_offset)
     per_day = table.group_by("day").aggregate(
         rows=table.count(),
@@ -206,6 +209,15 @@ def _look(engine: Engine, path: Path, columns: Mapping[str, str], plan: Plan) ->
         unreadable=sum(row["unreadable"] for row in rows) + nulls,
         days=sorted(row["day"] for row in rows if row["day"] is not None),
     )
+
+
+def _may_hold_refunds(path: Path, columns: Mapping[str, str]) -> bool:
+    if "amount_cny" not in columns:
+        return False
+    if not files.is_parquet(path):
+        return True
+    least = files.least_of(path, columns["amount_cny"])
+    return not isinstance(least, int | float | Decimal) or not least >= 0
 
 
 def _batches(
@@ -263,22 +275,35 @@ def _seen_before(
     store: Store, engine: Engine, days: set[datetime.date], plan: Plan
 ) -> Iterator[tuple[ibis.Table, set[datetime.date]]]:
     """Earlier payments of these days, from files that are still there, by kind of file."""
-    kinds: dict[tuple[bool, str], list[Path]] = {}
-    columns: dict[tuple[bool, str], dict[str, str]] = {}
-    shared: set[datetime.date] = set()
-    for batch in store.state.batches:
-        for name, held in batch.sources.items():
-            path = Path(name)
-            if not days.isdisjoint(held.days) and path.exists():
-                found = _columns(engine, [path], plan.mapped)[path]
-                kind = (files.is_parquet(path), repr(found))
-                kinds.setdefault(kind, []).append(path)
-                columns[kind] = found
-                shared |= days.intersection(held.days)
+    kinds: dict[tuple[bool, bool, str], list[Path]] = {}
+    columns: dict[tuple[bool, bool, str], dict[str, str]] = {}
+    earlier = [
+        (Path(name), held)
+        for batch in store.state.batches
+        for name, held in batch.sources.items()
+        if not days.isdisjoint(held.days) and Path(name).exists()
+    ]
+    shared = days.intersection(day for _, held in earlier for day in held.days)
+    for path, held in earlier:
+        found = _columns(engine, [path], plan.mapped)[path]
+        whole = shared.issuperset(held.days) and _all_counted(path, held, found)
+        kind = (files.is_parquet(path), whole, repr(found))
+        kinds.setdefault(kind, []).append(path)
+        columns[kind] = found
     for kind, paths in kinds.items():
         events = engines.events(engine, paths, columns[kind], plan.zone)
-        dated = windows.with_day(windows.payments(events), plan.utc_offset)
-        yield dated.filter(dated.day.isin(sorted(shared))).select("event_id"), shared
+        if not kind[1]:
+            dated = windows.with_day(windows.payments(events), plan.utc_offset)
+            events = dated.filter(dated.day.isin(sorted(shared)))
+        # Of a file whose every row was a payment of these days, only the ids are read.
+        yield events.select("event_id"), shared
+
+
+def _all_counted(path: Path, held: Source, columns: Mapping[str, str]) -> bool:
+    """Whether every row of a file was a payment, as far as it says."""
+    if held.refunds or held.unreadable:
+        return False
+    return not files.is_parquet(path) or bool(files.least_of(path, columns["user_id"]))
 
 
 def _take_back(store: Store, paths: Sequence[Path]) -> list[str]:
