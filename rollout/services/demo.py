@@ -15,8 +15,8 @@ from django.conf import settings
 from django.db import connection, transaction
 from django.utils import timezone
 
-from cohorts.models import Admission, Cohort, Profile
-from cohorts.services import packing, rebuild
+from cohorts.models import Admission, Cohort, DrawJob, Profile
+from cohorts.services import draw_jobs, packing, rebuild
 from rollout import demo_packer
 from rollout.models import Flag, Metric, Rollout, Stage
 from rollout.services import (
@@ -25,6 +25,7 @@ from rollout.services import (
     demo_gates,
     demo_stages,
     demo_users,
+    drawn_steps,
     flags,
     funding,
     gates,
@@ -194,3 +195,10 @@ def _advance(rollout: Rollout) -> None:
         rollouts.approve(rollout, by=REVIEWER, reason=WHY)
         rollouts.start(rollout, by=OPERATOR, reason=WHY)
         rollouts.promote(rollout, by=OPERATOR, reason=WHY, approved_by=REVIEWER)
+    # From many users a worker draws, and none runs yet.
+    while (job := draw_jobs.active(rollout.slot)) is not None:
+        if job.state == DrawJob.State.READY:
+            drawn_steps.take_ready()
+        else:
+            draw_jobs.carry_on()
+    rollout.refresh_from_db()

@@ -9,6 +9,8 @@ from django.utils import timezone
 from redis import Redis
 
 from cohorts import mappers, selectors
+from cohorts.models import DrawJob
+from cohorts.services import draw_jobs
 from huidu.engine import compile_snapshot
 from huidu.wire import names, profile
 from huidu.wire import snapshot as wire
@@ -37,8 +39,15 @@ def test_the_sample_deployment_loads_once_and_answers_every_way(redis: Redis):
     assert Rollout.objects.count() == 2
 
 
-def test_a_packed_sample_profile_gives_the_same_answer_as_its_rows(redis: Redis):
+def test_a_sample_that_a_worker_would_draw_from_is_drawn_and_packed_as_its_rows_say(
+    redis: Redis, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(draw_jobs, "AT_ONCE", 200)
     list(demo.load(users=300))
+    stage = Stage.objects.get(key="five-percent", rollout__flag__key="weilidai")
+    assert stage.rollout.current == stage
+    assert stage.drawn == round(stage.population * 0.05)
+    assert DrawJob.objects.get().state == DrawJob.State.DONE
     compiled = compile_snapshot(wire.decode(redis.get(names.snapshot(PLACE))))
     buckets = int(redis.hget(names.PROFILE_META, "buckets"))
     today = selectors.day_of(timezone.now())

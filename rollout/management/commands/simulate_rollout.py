@@ -19,6 +19,7 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from cohorts.models import Cohort, Profile
+from cohorts.services import draw_jobs
 from huidu import reasons
 from huidu.errors import HuiduError
 from rollout import selectors
@@ -31,6 +32,7 @@ WORKER_PING_SECONDS: Final = 3.0
 STEP_SECONDS: Final = 1.5
 WITHOUT_DECISION_SECONDS: Final = 60.0
 """A draw over many users takes the worker a while; on a busy machine a good while."""
+DRAW_NEWS_SECONDS: Final = 10.0
 ASKED_AGAIN: Final = 25
 
 END: Final = (Rollout.Status.COMPLETED, Rollout.Status.ROLLED_BACK)
@@ -83,6 +85,7 @@ class Journey:
         self.sent = 0
         self.asked = self.unlike = 0
         self.shown: list[str] = []
+        self.told_of_draw = float("-inf")
 
     def say(self, text: str) -> None:
         self.command.stdout.write(text)
@@ -110,6 +113,9 @@ class Journey:
         while self.rollout.status not in END:
             if time.monotonic() - self.began > self.options["timeout"]:
                 raise CommandError(f"not decided after {self.options['timeout']:g} seconds")
+            if self.rollout.current is None:
+                self.wait_for_draw()
+                continue
             if self.rollout.current != stage:
                 stage = self.rollout.current
                 assert stage is not None
@@ -120,9 +126,35 @@ class Journey:
             self.live(stage, users)
             time.sleep(max(0.0, STEP_SECONDS - (time.monotonic() - began)))
             self.watch()
-            self.rollout = Rollout.objects.select_related("current", "flag").get(pk=self.rollout.pk)
+            self.look_again()
         self.watch()
         self.conclude()
+
+    def look_again(self) -> None:
+        self.rollout = Rollout.objects.select_related("current", "flag").get(pk=self.rollout.pk)
+
+    def wait_for_draw(self) -> None:
+        """From many users the worker draws before the first stage is entered."""
+        if not self.is_drawing():
+            self.look_again()
+            if self.rollout.current is None:
+                raise CommandError("the first stage was not entered: see its draw in the admin")
+            return
+        time.sleep(STEP_SECONDS)
+        self.look_again()
+
+    def is_drawing(self) -> bool:
+        """Whether the worker draws for the rollout; says how far it is every ten seconds."""
+        job = draw_jobs.active(self.rollout.slot)
+        if job is None:
+            return False
+        if time.monotonic() - self.told_of_draw > DRAW_NEWS_SECONDS:
+            self.told_of_draw = time.monotonic()
+            self.say(
+                f"stage {job.stage_key} is being drawn: "
+                f"{job.judged:,} of about {job.users:,} users judged"
+            )
+        return True
 
     def users_of(self, stage: Stage) -> list[str]:
         """Whom the stage meets, in a seeded order; staff first get to know it alone."""
@@ -198,6 +230,8 @@ class Journey:
             self.last_decision = last.pk
             self.last_news = time.monotonic()
             self.say(_line(last, time.monotonic() - self.began))
+        elif self.is_drawing():
+            self.last_news = time.monotonic()
         elif time.monotonic() - self.last_news > WITHOUT_DECISION_SECONDS:
             raise CommandError(
                 f"no decision for {WITHOUT_DECISION_SECONDS:g} seconds: is the worker running? "
