@@ -1,11 +1,12 @@
 """How long an uploaded list takes to be read, compared and applied, and how much memory.
 
-    python bench/lists.py [--users 5000000] [--apply]
+    python bench/lists.py [--users 5000000] [--apply | --against]
 
 Starts a PostgreSQL and a Redis as `bin/up` does, uploads so many ids in random order, with one
 repeated and one invalid line in a hundred, to an empty list; with `--apply` applies them, packed
-profiles included, then uploads a file in which a tenth is new. Seconds are of the clock and of the
-processors (this process and PostgreSQL's together: on a busy machine the clock says little).
+profiles included, then uploads a file in which a tenth is new; with `--against` the list has those
+members from the beginning (put there by SQL, which is not measured). Seconds are of the clock and
+of the processors (this process and PostgreSQL's together: on a busy machine the clock says little).
 Results go to bench/results/lists.json.
 """
 
@@ -33,18 +34,19 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--users", type=int, default=5_000_000)
     parser.add_argument("--apply", action="store_true")
+    parser.add_argument("--against", action="store_true")
     asked = parser.parse_args()
     users = asked.users
     with tempfile.TemporaryDirectory() as folder:
-        result = with_servers(Path(folder), users, asked.apply)
+        result = with_servers(Path(folder), users, asked.apply, asked.against)
     path = ROOT / "bench" / "results" / "lists.json"
     held = json.loads(path.read_text()) if path.exists() else {}
-    held[str(users)] = result
+    held[f"{users} against as many" if asked.against else str(users)] = result
     path.write_text(json.dumps(held, indent=2) + "\n")
     print(json.dumps(result, indent=2))
 
 
-def with_servers(folder: Path, users: int, apply: bool) -> dict[str, Any]:
+def with_servers(folder: Path, users: int, apply: bool, against: bool) -> dict[str, Any]:
     sockets = socket_folder(folder)
     servers = [Postgres(folder / "pg", sockets), Redis(folder / "redis", sockets)]
     try:
@@ -56,13 +58,13 @@ def with_servers(folder: Path, users: int, apply: bool) -> dict[str, Any]:
             DATABASE_URL=servers[0].url,  # type: ignore[attr-defined]
             REDIS_URL=servers[1].url,  # type: ignore[attr-defined]
         )
-        return measured(folder, users, apply)
+        return measured(folder, users, apply, against)
     finally:
         for server in reversed(servers):
             server.stop()
 
 
-def measured(folder: Path, users: int, apply: bool) -> dict[str, Any]:
+def measured(folder: Path, users: int, apply: bool, against: bool) -> dict[str, Any]:
     import django
     from django.core.management import call_command
 
@@ -78,16 +80,22 @@ def measured(folder: Path, users: int, apply: bool) -> dict[str, Any]:
     number = UserList.objects.create(key="long", kind="audience").pk
     figures: dict[str, Any] = {
         "users": users,
-        "command": f"python bench/lists.py --users {users}{' --apply' if apply else ''}",
+        "command": f"python bench/lists.py --users {users}"
+        f"{' --apply' if apply else ' --against' if against else ''}",
         "python": platform.python_version(),
         "cores": os.cpu_count(),
     }
-    write_file(folder / "first.csv", 0, users)
+    if against:
+        has_members(number, users)
+    else:
+        write_file(folder / "first.csv", 0, users)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for name, start in (("first", 0), ("second", users // 10)):
         path = folder / f"{name}.csv"
+        if name == "first" and against:
+            continue
         if name == "second":
-            if not apply:
+            if not apply and not against:
                 break
             write_file(path, start, users)
         figures["file_mb"] = round(path.stat().st_size / 1e6)
@@ -110,6 +118,21 @@ def measured(folder: Path, users: int, apply: bool) -> dict[str, Any]:
         figures["version_storage_mb"] = round(cursor.fetchall()[0][0] / 1e6, 1)
     connection.close()
     return figures
+
+
+def has_members(number: int, users: int) -> None:
+    """Let the list have the ids of the first file already, and the planner know of them."""
+    from django.db import connection
+
+    with connection.cursor() as cursor:
+        cursor.execute(
+            "INSERT INTO cohorts_userlistmember (user_id, list_id, state, since)"
+            " SELECT 'wx_' || lpad(n::text, 12, '0'), %s, 'accepted', now()"
+            " FROM generate_series(0, %s - 1) AS n",
+            [number, users],
+        )
+        cursor.execute("UPDATE cohorts_userlist SET size = %s", [users])
+        cursor.execute("ANALYZE cohorts_userlistmember")
 
 
 class Clock:
