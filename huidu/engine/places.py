@@ -20,7 +20,7 @@ from huidu.engine.writer import Check
 from huidu.model import Admission, Answer
 
 if TYPE_CHECKING:
-    from huidu.engine.walk import Known
+    from huidu.engine.known import Known
 
 PARTNER: Final = "funding_partner"
 """Entry of a visible answer's payload: the key of the partner that gave the place."""

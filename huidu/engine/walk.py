@@ -11,17 +11,16 @@ from huidu.engine import bucketing
 from huidu.engine.answers import Answers
 from huidu.engine.claims import Hysteresis, Leaf
 from huidu.engine.explain import Drawn, Need, Outcome, Step, StepKind, enters_at
+from huidu.engine.known import Known
 from huidu.engine.nodes import Node, Not
 from huidu.engine.places import Given, place_step
 from huidu.engine.plan import GatePlan, Opening, Plan, RegionTable, StagePlan
-from huidu.engine.values import known_value, text
+from huidu.engine.values import text
 from huidu.model import (
     FULL_THRESHOLD,
     PPM,
     Admission,
     Answer,
-    Attribute,
-    AttributeSource,
     Stage,
     User,
 )
@@ -30,38 +29,6 @@ if TYPE_CHECKING:
     from huidu.engine.compile import Compiled
 
 _OUTCOME = {True: Outcome.PASS, False: Outcome.FAIL, None: Outcome.UNKNOWN}
-
-
-class Known:
-    """What is known about the user; a `nodes.Facts`."""
-
-    def __init__(self, user: User, key: str, readable: frozenset[AttributeSource]) -> None:
-        self.key = key
-        self._readable = readable
-        self._given = user.attributes
-        self._known: dict[str, Any] = {}
-
-    def given(self, attribute: Attribute) -> Any:
-        """The value as it was given, None if it was not or may not be read here."""
-        if attribute.source not in self._readable:
-            return None
-        try:
-            return self._given[attribute.name]
-        except KeyError:
-            return None
-
-    def value(self, attribute: Attribute) -> Any:
-        if attribute.name not in self._known:
-            self._known[attribute.name] = known_value(attribute, self.given(attribute))
-        return self._known[attribute.name]
-
-    def days(self, attribute: Attribute) -> Any:
-        if attribute.source is AttributeSource.CALLER or attribute.source not in self._readable:
-            return None
-        try:
-            return self._given[history.NAME]
-        except KeyError:
-            return None
 
 
 class Walk:

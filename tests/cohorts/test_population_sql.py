@@ -14,9 +14,9 @@ from cohorts.population import columns, flags
 from cohorts.population.columns import Kept
 from cohorts.population.sql import NotHeld, Terms, Users
 from huidu.engine import compile_snapshot
+from huidu.engine.known import Known
 from huidu.engine.rules import Reader
 from huidu.engine.values import known_value
-from huidu.engine.walk import Known
 from huidu.model import Attribute, AttributeSource, AttributeType, Cohort, Snapshot, User
 from tests.huidu.engine import strategies
 

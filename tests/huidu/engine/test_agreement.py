@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from huidu.engine import compile_snapshot
 from huidu.engine.explain import Outcome
+from huidu.engine.known import Known
 from huidu.engine.predicate import predicate
 from huidu.engine.rules import Reader
-from huidu.engine.walk import Known
 from huidu.model import AttributeSource, Snapshot, User
 from huidu.wire import snapshot as wire
 from tests.huidu.engine import reference
