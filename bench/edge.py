@@ -26,7 +26,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -167,8 +167,35 @@ def nginx(folder: Path, port: int) -> list[str]:
     ]
 
 
+def user_number(number: int, today: date) -> profile.Profile:
+    """One of the users: every usual fact is known, and payments on most days."""
+    return profile.Profile(
+        updated=today,
+        region="440300",
+        staff=False,
+        friends=number % 500,
+        assets_cny=number,
+        yearly_spend_cny=number % 20_000,
+        risk_score=number % 50,
+        risk_scored_on=today,
+        wifi_risk=number % 30,
+        registered_at=today - timedelta(days=number % 2_000),
+        age=18 + number % 60,
+        student=False,
+        consent=True,
+        invited=True,
+        holds_fenfu=False,
+        emulator=False,
+        scripted=False,
+        optout=False,
+        outstanding_balance_cny=0,
+        last_day=today,
+        counts=ring.pack([(number >> day) % 4 for day in range(31)]),
+    )
+
+
 def fill(store: Store) -> None:
-    """A hundred flags, and users with a region, a risk score and payments on most days."""
+    """A hundred flags and all users."""
     store.fill()
     more = [
         Flag(key=f"flag-{number}", version=1, gates=flags()[0].gates, rollout=rollout(100 + number))
@@ -180,18 +207,7 @@ def fill(store: Store) -> None:
     pipe = store.client.pipeline(transaction=False)
     for number in range(USERS):
         key, field = profile.address(f"u{number}", buckets)
-        record = profile.Profile(
-            updated=today,
-            region="440300",
-            staff=False,
-            friends=number % 500,
-            assets_cny=number,
-            risk_score=number % 50,
-            risk_scored_on=today,
-            last_day=today,
-            counts=ring.pack([(number >> day) % 4 for day in range(31)]),
-        )
-        pipe.hset(key, field, profile.encode(record))
+        pipe.hset(key, field, profile.encode(user_number(number, today)))
         if number % 5_000 == 0:
             pipe.execute()
     pipe.execute()

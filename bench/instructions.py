@@ -163,25 +163,14 @@ def requests_of(path: str, key: str) -> list[bytes]:
 
 def replies_of() -> list[bytes]:
     """Redis's replies to each turn's commands."""
-    from huidu.wire import profile, ring
+    from bench.edge import user_number
+    from huidu.wire import profile
     from tests.edge.running import ZONE
 
     today = datetime.now(ZONE).date()
     replies = []
     for number in range(TURNS * TURN):
-        record = profile.encode(
-            profile.Profile(
-                updated=today,
-                region="440300",
-                staff=False,
-                friends=number % 500,
-                assets_cny=number,
-                risk_score=number % 50,
-                risk_scored_on=today,
-                last_day=today,
-                counts=ring.pack([(number >> day) % 4 for day in range(31)]),
-            )
-        )
+        record = profile.encode(user_number(number, today))
         replies.append(b"$%d\r\n%b\r\n" % (len(record), record))
     return [b"".join(replies[at : at + TURN]) for at in range(0, len(replies), TURN)]
 

@@ -82,12 +82,16 @@ def source(first: int, names: frozenset[str], windows: Mapping[str, int]) -> tup
             "admissions, lists = tail(rest, end, facts, CUSTOM)",
             "return facts, admissions, lists",
         ]
-    found = [name for name in _pieces(first) if name in used]
-    lines = ["match = find(data)", "if match is None: raise damaged(data)"]
-    if found:
+    if used <= {"n"}:
+        # The number is all that is looked at: what lies behind it need not be found.
+        lines = [f"if len(data) < {compact.SIZE}: raise damaged(data)"]
+        lines += [f"n = number_of(data[:{compact.SIZE}], 'little')"] if used else []
+    else:
+        found = [name for name in _pieces(first) if name in used]
+        lines = ["match = find(data)", "if match is None: raise damaged(data)"]
         lines.append(f"[{', '.join(found)}] = match.groups()")
-    if "n" in used:
-        lines.append("n = number_of(n, 'little')")
+        if "n" in used:
+            lines.append("n = number_of(n, 'little')")
     read = "\n    ".join(["def read(data, today):", *lines, *before, *after])
     return _find(_pieces(first), used), read
 
