@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.util
 import os
 import shutil
@@ -12,6 +13,7 @@ from typing import Any, Final, Protocol
 import ibis  # type: ignore[import-untyped]
 import ibis.expr.datatypes as dt  # type: ignore[import-untyped]
 
+from cohorts import windows
 from cohorts.services import files
 from huidu.errors import InputError
 
@@ -19,6 +21,12 @@ NAMES: Final = ("duckdb", "spark")
 
 # A time, then an offset: the day of "2026-05-20" must not pass for one.
 _HAS_OFFSET: Final = r":[0-9]{2}.*([Zz]|[+-][0-9]{2}(:?[0-9]{2})?)$"
+
+
+_MICROSECOND: Final = datetime.timedelta(microseconds=1)
+_DAY_US: Final = 86_400_000_000
+_BEFORE_1970: Final = 719_528
+"""Days from year 0: from there on, a division towards 0 goes down."""
 
 
 class Engine(Protocol):
@@ -34,6 +42,9 @@ class Engine(Protocol):
 
     def instant(self, local: Any, zone: str) -> Any:
         """The moment of a local time in a zone."""
+
+    def day_of(self, moment: Any, utc_offset: datetime.timedelta) -> Any:
+        """`windows.day_of`, as is cheapest here."""
 
     def write(self, table: Any, path: Path) -> None:
         """One Parquet file, or a folder of them; whole once the call returns."""
@@ -98,6 +109,12 @@ class DuckDB:
 
     def instant(self, local: Any, zone: str) -> Any:
         return _timezone(zone, local)
+
+    def day_of(self, moment: Any, utc_offset: datetime.timedelta) -> Any:
+        # In whole numbers: a quarter of what a cast, an interval and a date cost it.
+        shift = utc_offset // _MICROSECOND + _BEFORE_1970 * _DAY_US
+        number = _divide(_epoch_us(moment) + shift, _DAY_US) - _BEFORE_1970
+        return _make_date(number.cast("int32"))
 
     def write(self, table: Any, path: Path) -> None:
         try:
@@ -177,6 +194,9 @@ class Spark:
     def instant(self, local: Any, zone: str) -> Any:
         return _to_utc_timestamp(local, zone)
 
+    def day_of(self, moment: Any, utc_offset: datetime.timedelta) -> Any:
+        return windows.day_of(moment, utc_offset)
+
     def write(self, table: Any, path: Path) -> None:
         try:
             self._connection.to_parquet(table, path.absolute().as_uri())
@@ -194,6 +214,21 @@ class Spark:
 @ibis.udf.scalar.builtin(name="timezone")  # type: ignore[untyped-decorator]
 def _timezone(zone: str, local: dt.timestamp) -> dt.Timestamp(timezone="UTC"):  # type: ignore[valid-type]
     """DuckDB's, by its own name."""
+
+
+@ibis.udf.scalar.builtin(name="epoch_us")  # type: ignore[untyped-decorator]
+def _epoch_us(moment: dt.Timestamp(timezone="UTC")) -> dt.int64:  # type: ignore[valid-type]
+    """DuckDB's microseconds since 1970."""
+
+
+@ibis.udf.scalar.builtin(name="divide")  # type: ignore[untyped-decorator]
+def _divide(number: dt.int64, by: dt.int64) -> dt.int64:
+    """DuckDB's division of whole numbers, towards 0; that of ibis goes through floats."""
+
+
+@ibis.udf.scalar.builtin(name="make_date")  # type: ignore[untyped-decorator]
+def _make_date(number: dt.int32) -> dt.date:
+    """DuckDB's day by its number since 1970-01-01."""
 
 
 @ibis.udf.scalar.builtin(name="to_utc_timestamp")  # type: ignore[untyped-decorator]

@@ -183,9 +183,9 @@ def _columns(
 
 def _look(engine: Engine, path: Path, columns: Mapping[str, str], plan: Plan) -> Source:
     found = path.stat()
-    events = engines.events(engine, [path], columns, plan.zone)
+    events = _with_day(engine, engines.events(engine, [path], columns, plan.zone), plan)
     nulls = 0
-    bad = events.paid_at.isnull()
+    bad = events.day.isnull()  # no moment, or one without end
     if files.is_parquet(path):
         # Its statistics know how many ids are missing; reading them would cost as much as counting.
         nulls = files.nulls_of(path, [columns["event_id"], columns["user_id"]])
@@ -194,7 +194,7 @@ def _look(engine: Engine, path: Path, columns: Mapping[str, str], plan: Plan) ->
     refund = ibis.literal(False)
     if _may_hold_refunds(path, columns):
         refund = (events.amount_cny < 0).fill_null(False) & ~bad
-    table = windows.with_day(events.mutate(refund=refund, bad=bad), plan.utc_offset)
+    table = events.mutate(refund=refund, bad=bad)
     per_day = table.group_by("day").aggregate(
         rows=table.count(),
         refunds=table.refund.cast("int64").sum(),
@@ -209,6 +209,10 @@ def _look(engine: Engine, path: Path, columns: Mapping[str, str], plan: Plan) ->
         unreadable=sum(row["unreadable"] for row in rows) + nulls,
         days=sorted(row["day"] for row in rows if row["day"] is not None),
     )
+
+
+def _with_day(engine: Engine, events: ibis.Table, plan: Plan) -> ibis.Table:
+    return events.mutate(day=engine.day_of(events.paid_at, plan.utc_offset))
 
 
 def _may_hold_refunds(path: Path, columns: Mapping[str, str]) -> bool:
@@ -252,12 +256,12 @@ def _count(
     days = {day for path in paths for day in looked[path].days}
     for seen, shared in _seen_before(store, engine, days, plan):
         # Only payments of shared days can be repeats, so only they are looked up.
-        dated = windows.with_day(events, plan.utc_offset)
+        dated = _with_day(engine, events, plan)
         isin = dated.day.isin(sorted(shared))
         late = windows.unseen(dated.filter(isin), seen)
         events = ibis.union(dated.filter(~isin | dated.day.isnull()), late).drop("day")
-    tiles = windows.tiles(events, plan.utc_offset).order_by("day")
-    part = store.write(engine, tiles, "tiles")
+    tiles = windows.tiles(events, plan.utc_offset, engine.day_of)
+    part = store.write(engine, tiles.filter(tiles.day.notnull()).order_by("day"), "tiles")
     written = store.tiles(engine, [part])
     (total,) = engine.rows(written.aggregate(total=written["count"].sum()))
     made = Batch(
@@ -293,7 +297,7 @@ def _seen_before(
     for kind, paths in kinds.items():
         events = engines.events(engine, paths, columns[kind], plan.zone)
         if not kind[1]:
-            dated = windows.with_day(windows.payments(events), plan.utc_offset)
+            dated = _with_day(engine, windows.payments(events), plan)
             events = dated.filter(dated.day.isin(sorted(shared)))
         # Of a file whose every row was a payment of these days, only the ids are read.
         yield events.select("event_id"), shared

@@ -8,6 +8,7 @@ import io
 from pathlib import Path
 
 import duckdb
+import ibis
 import pytest
 from django.core.management import CommandError, call_command
 
@@ -243,3 +244,34 @@ def test_a_zone_with_summer_time_and_a_missing_engine_are_said_clearly(settings,
         engines.engine("flink", memory="1GB", scratch=tmp_path, spark_master="")
     with pytest.raises(CommandError, match="expected files of payments, found none at"):
         run(tmp_path / "nothing")
+
+
+def test_an_engines_cheaper_day_is_the_day(duck):
+    moments = [
+        datetime.datetime.fromisoformat(text)
+        for text in (
+            "2026-05-19T15:59:59.999999+00:00",
+            "2026-05-19T16:00:00+00:00",
+            "1969-12-31T15:59:59.999999+00:00",
+            "1969-12-31T16:00:00+00:00",
+            "0001-01-02T00:00:00+00:00",
+            "9998-12-31T23:59:59.999999+00:00",
+        )
+    ]
+    table = ibis.memtable({"paid_at": moments}, schema={"paid_at": "timestamp('UTC')"})
+    for offset in (windows.SHANGHAI, datetime.timedelta(hours=-5), datetime.timedelta(0)):
+        days = table.select(
+            "paid_at",
+            cheap=duck.day_of(table.paid_at, offset),
+            plain=windows.day_of(table.paid_at, offset),
+        )
+        for row in duck.rows(days):
+            expected = (row["paid_at"].replace(tzinfo=None) + offset).date()
+            assert row["cheap"] == row["plain"] == expected
+
+
+def test_a_moment_without_end_is_no_payment(store, duck, tmp_path):
+    path = write(tmp_path / "a.csv", pay("1", "u", "infinity"), pay("2", "u"))
+    found = tiles.update(store, duck, tiles.Plan(paths=[path], zone="Asia/Shanghai"))
+    assert (found.counted, found.unreadable, found.duplicates) == (1, 1, 0)
+    assert counts(store, duck) == {("u", TODAY): 1}
