@@ -148,20 +148,20 @@ def _lines() -> list[dict[str, Any]]:
             kind="text.save", environment=environment, status=ChangeRequest.Status.PENDING
         ).values_list("payload__code", "pk")
     )
+    told = reason_texts.overview(environment)
+    neutral_text = next(row for row, _ in told if row.code == wording.NEUTRAL_WHY)
     lines = []
-    for code in reason_texts.codes(environment):
-        neutral = reason_texts.must_stay_neutral(environment, code)
-        row = reason_texts.filled(environment, code)
-        heard = reason_texts.filled(environment, wording.NEUTRAL_WHY) if neutral else row
+    for row, neutral in told:
+        heard = neutral_text if neutral else row
         lines.append(
             {
-                "code": code,
+                "code": row.code,
                 "neutral": neutral,
                 "customer": getattr(heard, f"customer_{language}"),
                 "say": getattr(heard, f"say_{language}"),
                 "next_step": getattr(row, f"next_step_{language}"),
                 "state": _state(row.version),
-                "waiting": waiting.get(code),
+                "waiting": waiting.get(row.code),
             }
         )
     return lines

@@ -7,7 +7,7 @@ changed, so what was told at any moment can be read again.
 from __future__ import annotations
 
 import string
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any, Final
 
@@ -43,6 +43,10 @@ def in_force(environment: str, at: datetime | None = None) -> dict[str, ReasonTe
 def filled(environment: str, code: str) -> ReasonText:
     """The texts of a code as they are told now, those the product ships among them; not saved."""
     own = ReasonText.objects.filter(environment=environment, code=code).first()
+    return _filled(environment, code, own)
+
+
+def _filled(environment: str, code: str, own: ReasonText | None) -> ReasonText:
     told = script.merged(own, script.shipped(code))
     row = ReasonText(environment=environment, code=code, version=own.version if own else 0)
     for part in PARTS:
@@ -51,21 +55,32 @@ def filled(environment: str, code: str) -> ReasonText:
     return row
 
 
-def codes(environment: str) -> list[str]:
-    """Every code that has texts or is given by a gate."""
+def overview(environment: str) -> list[tuple[ReasonText, bool]]:
+    """Every code that has texts or is given by a gate: its `filled` texts, and whether it
+    `must_stay_neutral`."""
+    own = in_force(environment)
+    given: dict[str, set[str]] = {}
     gates = Gate.objects.filter(flag__environment=environment)
-    given = {code for pair in gates.values_list("why", "unknown_why") for code in pair}
-    written = set(ReasonText.objects.filter(environment=environment).values_list("code", flat=True))
-    return sorted({*wording.TOLD, wording.NEUTRAL_WHY} | given | written)
+    for why, unknown_why, dimension in gates.values_list("why", "unknown_why", "dimension"):
+        given.setdefault(why, set()).add(dimension)
+        given.setdefault(unknown_why, set())
+    codes = sorted({*wording.TOLD, wording.NEUTRAL_WHY, *given, *own})
+    return [
+        (_filled(environment, code, own.get(code)), _is_neutral(code, given.get(code, ())))
+        for code in codes
+    ]
 
 
 def must_stay_neutral(environment: str, code: str) -> bool:
     """Whether customers must hear the neutral text for this code, and nothing of its own."""
+    gates = Gate.objects.filter(flag__environment=environment, why=code)
+    return _is_neutral(code, gates.values_list("dimension", flat=True))
+
+
+def _is_neutral(code: str, dimensions: Iterable[str]) -> bool:
     if code == wording.NEUTRAL_WHY:
         return False
-    gates = Gate.objects.filter(flag__environment=environment, why=code)
-    dimensions = {"", *gates.values_list("dimension", flat=True)}
-    return any(wording.is_neutral(code, each) for each in dimensions)
+    return any(wording.is_neutral(code, each) for each in {"", *dimensions})
 
 
 def save_text(
