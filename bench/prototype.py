@@ -73,7 +73,10 @@ class Redis(asyncio.Protocol):
         self.reader.feed(data)
         gets, take = self.reader.gets, self.waiting.popleft
         while (record := gets()) is not False:
-            take().write(SHOWN if record and record[1] & 1 else HIDDEN)
+            try:  # for nothing, where `suppress` costs two calls
+                take().write(SHOWN if record and record[1] & 1 else HIDDEN)
+            except RuntimeError:  # a client that left would end the connection to Redis
+                continue
 
 
 class Prototype(HttpToolsProtocol):
