@@ -163,7 +163,7 @@ def requests_of(path: str, key: str) -> list[bytes]:
 
 def replies_of() -> list[bytes]:
     """Redis's replies to each turn's commands."""
-    from bench.edge import user_number
+    from bench.edge_world import user_number
     from huidu.wire import profile
     from tests.edge.running import ZONE
 

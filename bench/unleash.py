@@ -28,7 +28,9 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-from bench.edge import USERS, cpu_seconds, fill, load, versions  # noqa: E402
+from bench.edge_world import USERS, fill  # noqa: E402
+from bench.load import cpu_seconds, load  # noqa: E402
+from bench.others import versions  # noqa: E402
 from local.servers import Postgres, socket_folder  # noqa: E402
 from tests.edge.running import Running, Store, wait_for  # noqa: E402
 
