@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from django.contrib import admin
 from django.db.models import Model
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
@@ -14,7 +14,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
 from cohorts.admin.base import badge
-from rollout.admin.acts import Act, ActsMixin
+from rollout.admin.acts import Act, ActsMixin, calling
 from rollout.admin.base import ServiceAdmin, ServiceForm
 from rollout.models import ApiKey
 from rollout.services import keys
@@ -43,7 +43,7 @@ REVOKE = Act(
         gettext("Last used: %(when)s.")
         % {"when": row.last_used.strftime("%Y-%m-%d %H:%M") if row.last_used else gettext("never")}
     ),
-    run=lambda row, by, values: keys.revoke(row, by=by, reason=values["reason"]) and None,
+    run=calling(keys.revoke),
     fits=lambda row: row.revoked_at is None,
 )
 
@@ -112,15 +112,5 @@ class ApiKeyAdmin(ActsMixin, ServiceAdmin):
             headers={"Cache-Control": "no-store"},
         )
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        row = self.get_object(request, object_id)
-        context = dict(extra_context or {})
-        if row is not None:
-            context.update(acts=self.fitting(request, row), status_badge=self.state(row))
-        return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
+    def told(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        return {**super().told(request, row), "status_badge": self.state(row)}

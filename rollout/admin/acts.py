@@ -21,8 +21,9 @@ from unfold.widgets import UnfoldAdminTextareaWidget
 
 from huidu.errors import HuiduError
 from rollout.admin import faults, targets
-from rollout.admin.base import actor
+from rollout.admin.base import ToldMixin, actor
 from rollout.models import ChangeRequest
+from rollout.services import changes
 from rollout.services.audit import Actor
 
 
@@ -62,7 +63,7 @@ class Act:
     icon: str
     does: Callable[[Any], str]
     run: Callable[[Any, Actor, dict[str, Any]], Any]
-    fits: Callable[[Any], bool]
+    fits: Callable[[Any], bool] = lambda row: True
     touched: Callable[[Any], str] = _nobody
     kind: str = "plain"
     form: type[forms.Form] = ReasonForm
@@ -72,7 +73,37 @@ class Act:
     template: str = "huidu/act.html"
 
 
-class ActsMixin:
+def calling(service: Callable[..., Any], *names: str) -> Callable[..., None]:
+    """A `run` that calls ``service(row, by=, reason=)``, with the named values before them."""
+
+    def run(row: Any, by: Actor, values: dict[str, Any]) -> None:
+        service(row, *(values[name] for name in names), by=by, reason=values["reason"])
+
+    return run
+
+
+def requesting(
+    kind: str,
+    payload: Callable[[Any, dict[str, Any]], dict[str, Any]] = lambda row, values: {},
+    *,
+    environment: Callable[[Any], str] = lambda row: row.flag.environment,
+) -> Callable[..., ChangeRequest | None]:
+    """A `run` for a change that may need a second person: it is done, or filed for them."""
+
+    def run(row: Any, by: Actor, values: dict[str, Any]) -> ChangeRequest | None:
+        return changes.do_or_request(
+            kind,
+            row.pk,
+            payload(row, values),
+            environment=environment(row),
+            by=by,
+            reason=values["reason"],
+        )
+
+    return run
+
+
+class ActsMixin(ToldMixin):
     """Adds confirmed steps to an admin: buttons above the form, and a page for each."""
 
     acts: tuple[Act, ...] = ()
@@ -83,6 +114,9 @@ class ActsMixin:
         view = admin.admin_site.admin_view(self.act_view)
         urls = cast(list[URLPattern], super().get_urls())  # type: ignore[misc]
         return [path("<path:object_id>/act/<slug:act>/", view, name=name), *urls]
+
+    def told(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        return {**super().told(request, row), "acts": self.fitting(request, row)}
 
     def fitting(self, request: HttpRequest, row: Any) -> list[dict[str, Any]]:
         """The buttons of a row: those whose step its state and the person's rights allow."""

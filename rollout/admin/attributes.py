@@ -20,7 +20,7 @@ from cohorts.admin.base import badge
 from cohorts.models import Attribute, fields
 from cohorts.wording import label_of, unit_of
 from rollout.admin import board, targets
-from rollout.admin.acts import Act, ActsMixin, ReasonForm
+from rollout.admin.acts import Act, ActsMixin, ReasonForm, calling
 from rollout.admin.base import ServiceAdmin, ServiceForm
 from rollout.admin.requests import RequestsMixin
 from rollout.services import attribute_edits, attribute_uses
@@ -94,9 +94,7 @@ ACTS = (
             )
             % {"name": label_of(row, row.name)}
         ),
-        run=lambda row, by, values: (
-            attribute_edits.retire(row, by=by, reason=values["reason"]) and None
-        ),
+        run=calling(attribute_edits.retire),
         fits=lambda row: not row.built_in and row.retired_at is None,
     ),
     Act(
@@ -107,9 +105,7 @@ ACTS = (
             gettext("Rules may use “%(name)s” again, and values are taken.")
             % {"name": label_of(row, row.name)}
         ),
-        run=lambda row, by, values: (
-            attribute_edits.restore(row, by=by, reason=values["reason"]) and None
-        ),
+        run=calling(attribute_edits.restore),
         fits=lambda row: row.retired_at is not None,
     ),
     Act(
@@ -126,9 +122,7 @@ ACTS = (
             )
             % {"name": row.name}
         ),
-        run=lambda row, by, values: (
-            attribute_edits.rename(row, values["name"], by=by, reason=values["reason"]) and None
-        ),
+        run=calling(attribute_edits.rename, "name"),
         fits=_nothing_rests_on,
     ),
     Act(
@@ -232,26 +226,16 @@ class AttributeAdmin(RequestsMixin, ActsMixin, ServiceAdmin):
         values = form.values(attribute_edits.EDITABLE)
         return attribute_edits.save_attribute(values, by=by, reason=form.said_reason)
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        row = self.get_object(request, object_id)
-        context = dict(extra_context or {})
-        if row is not None:
-            uses = attribute_uses.uses_of(row.name)
-            context |= {
-                "subtitle": label_of(row, row.name),
-                "attribute": row,
-                "status_badge": self.state(row),
-                "acts": self.fitting(request, row),
-                "uses": [_line(use) for use in uses[:MOST_USES]],
-                "more_uses": len(uses) - MOST_USES,
-            }
-        return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
+    def told(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        uses = attribute_uses.uses_of(row.name)
+        return {
+            **super().told(request, row),
+            "subtitle": label_of(row, row.name),
+            "attribute": row,
+            "status_badge": self.state(row),
+            "uses": [_line(use) for use in uses[:MOST_USES]],
+            "more_uses": len(uses) - MOST_USES,
+        }
 
 
 def kept_in_words(row: Attribute) -> str:

@@ -83,7 +83,27 @@ class ServiceForm(forms.ModelForm):  # type: ignore[type-arg]
         return str(self.cleaned_data.get("reason") or "")
 
 
-class ServiceAdmin(ModelAdmin):
+class ToldMixin:
+    """What a row's page tells beside its form: each class gives only what it adds."""
+
+    def told(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        """Names for the page's template, also ``title`` and ``subtitle``; `row` as it is stored."""
+        return {}
+
+    def render_change_form(
+        self, request: HttpRequest, context: dict[str, Any], *args: Any, **options: Any
+    ) -> HttpResponse:
+        """Called once the person may see the row, and only when there is a page to show."""
+        admin, row = cast(ModelAdmin, self), options.get("obj")
+        if options.get("change") and row is not None:
+            if request.method == "POST":  # a refused form has put its values on the row
+                row = admin.get_object(request, str(row.pk))
+            context.update(self.told(request, row))
+        page = super().render_change_form(request, context, *args, **options)  # type: ignore[misc]
+        return cast(HttpResponse, page)
+
+
+class ServiceAdmin(ToldMixin, ModelAdmin):
     """Saves by `write` and deletes by `erase`, which call services; nothing else writes.
 
     A service refuses by raising: the transaction is rolled back, and the form is shown again with

@@ -153,8 +153,8 @@ ACTS = (
         icon="gavel",
         form=DecideForm,
         does=lambda row: gettext("Closes the case; nothing about the user changes."),
-        run=lambda row, by, values: (
-            cases.uphold(row, by=by, reply=values["reply"], text=values["reason"]) and None
+        run=lambda row, by, values: cases.uphold(
+            row, by=by, reply=values["reply"], text=values["reason"]
         ),
         fits=_in_hand,
     ),
@@ -189,7 +189,7 @@ ACTS = (
         does=lambda row: gettext(
             "Marks that the customer must bring something; the due date stays."
         ),
-        run=lambda row, by, values: cases.wait(row, values["text"], by=by) and None,
+        run=lambda row, by, values: cases.wait(row, values["text"], by=by),
         fits=lambda row: row.status in (Status.OPEN, Status.IN_REVIEW),
     ),
     Act(
@@ -198,7 +198,7 @@ ACTS = (
         icon="play_arrow",
         form=TextForm,
         does=lambda row: gettext("What was waited for is here."),
-        run=lambda row, by, values: cases.go_on(row, values["text"], by=by) and None,
+        run=lambda row, by, values: cases.go_on(row, values["text"], by=by),
         fits=lambda row: row.status == Status.WAITING,
     ),
     Act(
@@ -207,7 +207,7 @@ ACTS = (
         icon="person_add",
         form=AssignForm,
         does=lambda row: gettext("Puts the case into somebody's hands."),
-        run=lambda row, by, values: cases.assign(row, values["person"], by=by) and None,
+        run=lambda row, by, values: cases.assign(row, values["person"], by=by),
         fits=_under_way,
     ),
     Act(
@@ -216,7 +216,7 @@ ACTS = (
         icon="sticky_note_2",
         form=TextForm,
         does=lambda row: gettext("Adds a note to the case."),
-        run=lambda row, by, values: cases.note(row, values["text"], by=by) and None,
+        run=lambda row, by, values: cases.note(row, values["text"], by=by),
         fits=lambda row: bool(row.user_id),
     ),
     Act(
@@ -225,7 +225,7 @@ ACTS = (
         icon="undo",
         form=TextForm,
         does=lambda row: gettext("Closes the case because the customer no longer asks."),
-        run=lambda row, by, values: cases.withdraw(row, values["text"], by=by) and None,
+        run=lambda row, by, values: cases.withdraw(row, values["text"], by=by),
         fits=_under_way,
     ),
 )

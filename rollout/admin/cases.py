@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any, cast
 
 from django.contrib import admin
-from django.core.exceptions import PermissionDenied
 from django.db.models import QuerySet
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import get_language, gettext
@@ -118,33 +117,18 @@ class CaseAdmin(ActsMixin, ReadOnlyAdmin):
         """No column as it is: the receipt holds what support may not read."""
         return []
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        row = cast(Case | None, self.get_object(request, object_id))
-        context = dict(extra_context or {})
-        if row is not None:
-            if not self.has_view_permission(request, row):
-                raise PermissionDenied
-            context |= self._told(request, row)
-            context |= {"title": gettext("Review case #%(number)s") % {"number": row.pk}}
-        return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
-
-    def _told(self, request: HttpRequest, row: Case) -> dict[str, Any]:
+    def told(self, request: HttpRequest, row: Any) -> dict[str, Any]:
         language = "zh" if (get_language() or "").startswith("zh") else "en"
         risk = self._reads_risk(request, row)
         told = (row.receipt or {}).get("told", {})
         inside = told.get("risk" if risk else "support", {}).get(language)
         fresh = _answers(row)
         return {
+            **super().told(request, row),
+            "title": gettext("Review case #%(number)s") % {"number": row.pk},
             "subtitle": f"{label_of(row.flag)} · {row.user_id or '—'}",
             "case": row,
             "flag_name": label_of(row.flag),
-            "acts": self.fitting(request, row),
             "status_badge": self.status_badge(row),
             "due_badge": due_badge(row),
             "customer": told.get("customer", {}),

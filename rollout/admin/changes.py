@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from django import forms
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -130,25 +130,13 @@ class ChangeRequestAdmin(ActsMixin, ReadOnlyAdmin):
         wanted = {"withdraw"} if mine else {"approve", "reject"}
         return [each for each in super().fitting(request, row) if each["name"] in wanted]
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        row = self.get_object(request, object_id)
-        context = dict(extra_context or {})
-        if row is not None:
-            context.update(
-                {
-                    "subtitle": f"#{row.pk}",
-                    "acts": self.fitting(request, row),
-                    "summary": _summary(row),
-                    "status_badge": self.status_badge(row),
-                    "differences": targets.differences(row),
-                    "mine": row.requested_by == request.user.get_username()
-                    and row.status == Status.PENDING,
-                }
-            )
-        return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
+    def told(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        mine = row.requested_by == request.user.get_username()
+        return {
+            **super().told(request, row),
+            "subtitle": f"#{row.pk}",
+            "summary": _summary(row),
+            "status_badge": self.status_badge(row),
+            "differences": targets.differences(row),
+            "mine": mine and row.status == Status.PENDING,
+        }

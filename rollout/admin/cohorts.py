@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from django.contrib import admin
 from django.db.models import Count, Model
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
@@ -109,21 +109,9 @@ class CohortAdmin(RequestsMixin, ServiceAdmin):
     def made(self, form: Any) -> Model:
         return Cohort.objects.get(key=form.cleaned_data["key"])
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        row = self.get_object(request, object_id)
-        context = dict(extra_context or {})
-        if row is not None:
-            context.update(
-                {
-                    "subtitle": label_of(row),
-                    "words": rule_in_words(row.rule, Vocabulary.load()),
-                    "used_by": row.stages.select_related("rollout__flag"),
-                }
-            )
-        return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
+    def told(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        return {
+            "subtitle": label_of(row),
+            "words": rule_in_words(row.rule, Vocabulary.load()),
+            "used_by": row.stages.select_related("rollout__flag"),
+        }

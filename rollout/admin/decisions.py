@@ -6,7 +6,7 @@ import math
 from typing import Any, cast
 
 from django.contrib import admin
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -16,6 +16,7 @@ from cohorts.admin.base import ReadOnlyAdmin, badge, folded_json
 from cohorts.wording import label_of, shown_percent
 from huidu.errors import EvidenceError
 from rollout.admin import board, charts
+from rollout.admin.base import ToldMixin
 from rollout.models import Decision
 from rollout.services import replay
 from rollout.services.wording import number, outcome_in_words, ramp_in_words
@@ -57,7 +58,7 @@ def verdict(row: Decision) -> SafeString:
 
 
 @admin.register(Decision)
-class DecisionAdmin(ReadOnlyAdmin):
+class DecisionAdmin(ToldMixin, ReadOnlyAdmin):
     """One look at one stage."""
 
     change_form_outer_before_template = "huidu/decision.html"
@@ -102,18 +103,8 @@ class DecisionAdmin(ReadOnlyAdmin):
         more = len(told) - 1
         return told[0] + (gettext(" (and %(n)s more)") % {"n": more} if more > 0 else "")
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        row = self.get_object(request, object_id)
-        context = dict(extra_context or {})
-        if row is not None:
-            context.update(page_of(row))
-        return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
+    def told(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        return page_of(row)
 
 
 def page_of(row: Decision) -> dict[str, Any]:

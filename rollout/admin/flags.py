@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any, cast
+from typing import Any
 
 from django.contrib import admin
 from django.db.models import Model
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
@@ -19,11 +19,11 @@ from cohorts.admin.fields import LinesField, PercentField, PrettyJson
 from cohorts.wording import Vocabulary, label_of, rule_in_words, shown_percent
 from huidu.errors import HuiduError
 from rollout.admin import board, faults
-from rollout.admin.acts import Act, ActsMixin
+from rollout.admin.acts import Act, ActsMixin, calling, requesting
 from rollout.admin.base import ServiceAdmin, ServiceForm
 from rollout.admin.requests import RequestsMixin
 from rollout.models import Flag, Gate, Rollout
-from rollout.services import changes, flags, reach
+from rollout.services import flags, reach
 from rollout.services.audit import Actor
 
 
@@ -106,16 +106,6 @@ def _kill(flag: Flag, by: Actor, values: dict[str, Any]) -> str:
     )
 
 
-def _resume(flag: Flag, by: Actor, values: dict[str, Any]) -> Any:
-    return changes.do_or_request(
-        "flag.resume", flag.pk, {}, environment=flag.environment, by=by, reason=values["reason"]
-    )
-
-
-def _archive(flag: Flag, by: Actor, values: dict[str, Any]) -> None:
-    flags.archive(flag, by=by, reason=values["reason"])
-
-
 KILL = Act(
     name="kill",
     title=_("Stop everything"),
@@ -140,7 +130,7 @@ RESUME = Act(
         "Ends the stop. A rollout that was running comes back paused: users who were shown it see "
         "it again, and a person goes on with it."
     ),
-    run=_resume,
+    run=requesting("flag.resume", environment=lambda flag: flag.environment),
     fits=lambda flag: flag.killed,
 )
 ARCHIVE = Act(
@@ -148,7 +138,7 @@ ARCHIVE = Act(
     title=_("Archive"),
     icon="inventory_2",
     does=lambda flag: gettext("Takes the flag out of use for good. Its history stays readable."),
-    run=_archive,
+    run=calling(flags.archive),
     fits=lambda flag: (
         flag.archived_at is None and not flag.rollouts.filter(status__in=Rollout.IN_EFFECT).exists()
     ),
@@ -251,28 +241,14 @@ class FlagAdmin(RequestsMixin, ActsMixin, ServiceAdmin):
     def has_delete_permission(self, request: HttpRequest, obj: Model | None = None) -> bool:
         return False  # flags are archived: decisions and receipts refer to them
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        flag = self.get_object(request, object_id)
-        context = dict(extra_context or {})
-        if flag is not None:
-            context.update(self.overview(request, flag))
-        return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
-
-    def overview(self, request: HttpRequest, flag: Flag) -> dict[str, Any]:
-        """What stands above the form."""
+    def told(self, request: HttpRequest, flag: Any) -> dict[str, Any]:
         words = Vocabulary.load()
         gates = flag.gates.select_related("region_policy").order_by("order")
         views = board.flag_views(pks=[flag.pk])
         return {
+            **super().told(request, flag),
             "subtitle": label_of(flag),
             "view": views[0] if views else None,
-            "acts": self.fitting(request, flag),
             "gates": [
                 {"gate": gate, "name": label_of(gate), "passes": gate_in_words(gate, words)}
                 for gate in gates

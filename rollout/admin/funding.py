@@ -7,7 +7,7 @@ from typing import Any, cast
 from django import forms
 from django.contrib import admin
 from django.db.models import Model
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
@@ -218,28 +218,18 @@ class FundingPartnerAdmin(OfFlag, RequestsMixin, ServiceAdmin):
             flag=form.cleaned_data["flag"], key=form.cleaned_data["key"]
         )
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        row = self.get_object(request, object_id)
-        context = dict(extra_context or {})
-        if row is not None:
-            room = room_of(row)
-            context.update(
-                partner=row,
-                partner_name=label_of(row),
-                status_badge=state_badge(room),
-                today=used(room.today, row.daily_cap),
-                in_total=used(room.total, row.total_cap),
-                left=room.left,
-                floor=funding_floor(),
-                where=where(row),
-            )
-        return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
+    def told(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        room = room_of(row)
+        return {
+            "partner": row,
+            "partner_name": label_of(row),
+            "status_badge": state_badge(room),
+            "today": used(room.today, row.daily_cap),
+            "in_total": used(room.total, row.total_cap),
+            "left": room.left,
+            "floor": funding_floor(),
+            "where": where(row),
+        }
 
 
 def where(row: FundingPartner) -> str:
@@ -376,15 +366,5 @@ class PlaceAdmin(ActsMixin, ReadOnlyAdmin):
             return badge(gettext("returned: rolled back"), "plain")
         return badge(gettext("held"), "good")
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        row = self.get_object(request, object_id)
-        context = dict(extra_context or {})
-        if row is not None:
-            context.update(acts=self.fitting(request, row), status_badge=self.state(row))
-        return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
+    def told(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        return {**super().told(request, row), "status_badge": self.state(row)}

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from django.contrib import admin
 from django.db.models import Count, Model
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import get_language, gettext
@@ -139,33 +139,23 @@ class RegionPolicyAdmin(ServiceAdmin):
             reason=form.said_reason,
         )
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        row = self.get_object(request, object_id)
-        context = dict(extra_context or {})
-        if row is not None:
-            language = get_language() or "en"
-            assigned: dict[int, list[str]] = {}
-            for each in row.assignments.all():
-                assigned.setdefault(each.region_class_id, []).append(name_of(each.code, language))
-            context["classes"] = [
-                {
-                    "name": label_of(each),
-                    "ceiling": shown_percent(each.ceiling_ppm),
-                    "closed": each.ceiling_ppm == 0,
-                    "payload": json.dumps(each.payload, ensure_ascii=False) if each.payload else "",
-                    "regions": assigned.get(each.pk, []),
-                    "is_default": each.key == row.default_class,
-                }
-                for each in row.classes.all()
-            ]
-            context["flags"] = row.gates.select_related("flag")
-        return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
+    def told(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        language = get_language() or "en"
+        assigned: dict[int, list[str]] = {}
+        for each in row.assignments.all():
+            assigned.setdefault(each.region_class_id, []).append(name_of(each.code, language))
+        classes = [
+            {
+                "name": label_of(each),
+                "ceiling": shown_percent(each.ceiling_ppm),
+                "closed": each.ceiling_ppm == 0,
+                "payload": json.dumps(each.payload, ensure_ascii=False) if each.payload else "",
+                "regions": assigned.get(each.pk, []),
+                "is_default": each.key == row.default_class,
+            }
+            for each in row.classes.all()
+        ]
+        return {"classes": classes, "flags": row.gates.select_related("flag")}
 
 
 class ComplianceForm(ServiceForm):
@@ -263,18 +253,8 @@ class ComplianceItemAdmin(ActsMixin, ServiceAdmin):
         flag = obj.flag if obj else form.cleaned_data["flag"]
         return compliance.save_item(flag, values, by=by, item=obj, reason=form.said_reason)
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        row = self.get_object(request, object_id)
-        context = dict(extra_context or {})
-        if row is not None:
-            context.update(acts=self.fitting(request, row), status_badge=self.signature(row))
-        return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
+    def told(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        return {**super().told(request, row), "status_badge": self.signature(row)}
 
 
 @admin.register(ExclusionGroup)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from typing import Any, cast
+from typing import Any
 from urllib.parse import urlencode
 
 from django.contrib import admin
@@ -54,7 +54,6 @@ FORGET = Act(
     ),
     touched=_touched,
     run=_forget,
-    fits=lambda row: True,
 )
 
 SHOWN_FOR = 300
@@ -83,7 +82,6 @@ REVEAL = Act(
         "audit log first."
     ),
     run=_reveal,
-    fits=lambda row: True,
 )
 
 admin.site.unregister(Profile)
@@ -95,19 +93,8 @@ class ProfileAdmin(ActsMixin, ReadProfileAdmin):
 
     acts = (REVEAL, FORGET)
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        row = cast(Profile | None, self.get_object(request, object_id))
-        context = dict(extra_context or {})
-        if row is not None:
-            context |= {"acts": self.fitting(request, row), "protected": _shown(request, row)}
-        page: HttpResponse = super().change_view(request, object_id, form_url, context)
-        return page
+    def told(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        return {**super().told(request, row), "protected": _shown(request, row)}
 
 
 def _shown(request: HttpRequest, row: Profile) -> SafeString | None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from django.contrib import admin
 from django.core.cache import cache
 from django.db.models import Q
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -18,6 +18,7 @@ from cohorts.admin.base import ReadOnlyAdmin, badge, json_block
 from huidu import model
 from huidu.errors import HuiduError
 from huidu.wire import snapshot as wire
+from rollout.admin.base import ToldMixin
 from rollout.models import AuditEntry, Snapshot
 from rollout.services import audit, pseudonyms
 from rollout.services.wording import action_in_words
@@ -27,7 +28,7 @@ MOST_LINES = 60
 
 
 @admin.register(Snapshot)
-class SnapshotAdmin(ReadOnlyAdmin):
+class SnapshotAdmin(ToldMixin, ReadOnlyAdmin):
     """Every publication, as nodes got it."""
 
     change_form_outer_before_template = "huidu/snapshot_header.html"
@@ -60,23 +61,13 @@ class SnapshotAdmin(ReadOnlyAdmin):
     def size(self, row: Snapshot) -> str:
         return gettext("%(n)s bytes") % {"n": f"{len(bytes(row.blob)):,}"}
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        row = self.get_object(request, object_id)
-        context = dict(extra_context or {})
-        if row is not None:
-            before = (
-                Snapshot.objects.filter(environment=row.environment, sequence__lt=row.sequence)
-                .order_by("-sequence")
-                .first()
-            )
-            context.update(before=before, changes=changes_between(before, row))
-        return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
+    def told(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        before = (
+            Snapshot.objects.filter(environment=row.environment, sequence__lt=row.sequence)
+            .order_by("-sequence")
+            .first()
+        )
+        return {"before": before, "changes": changes_between(before, row)}
 
 
 def cause_in_words(cause: str) -> str:

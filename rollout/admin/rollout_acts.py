@@ -14,66 +14,11 @@ from cohorts.wording import label_of
 from huidu.errors import HuiduError
 from huidu.model import PPM
 from rollout.admin import faults, flags
-from rollout.admin.acts import Act
+from rollout.admin.acts import Act, calling, requesting
 from rollout.models import Rollout
-from rollout.services import changes, drawn_steps, dry_run, eligibility, rollouts
-from rollout.services.audit import Actor
+from rollout.services import drawn_steps, dry_run, eligibility, rollouts
 
 Status = Rollout.Status
-
-
-def _plain(service: Any) -> Any:
-    """An act that calls ``service(rollout, by=, reason=)``."""
-
-    def run(row: Rollout, by: Actor, values: dict[str, Any]) -> None:
-        service(row, by=by, reason=values["reason"])
-
-    return run
-
-
-def _promote(row: Rollout, by: Actor, values: dict[str, Any]) -> Any:
-    # The stage as it is now: an approval that comes late must not promote another one.
-    return changes.do_or_request(
-        "rollout.promote",
-        row.pk,
-        {"stage": row.current_id},
-        environment=row.flag.environment,
-        by=by,
-        reason=values["reason"],
-    )
-
-
-def _resume(row: Rollout, by: Actor, values: dict[str, Any]) -> Any:
-    return changes.do_or_request(
-        "rollout.resume",
-        row.pk,
-        {},
-        environment=row.flag.environment,
-        by=by,
-        reason=values["reason"],
-    )
-
-
-def _release_holdback(row: Rollout, by: Actor, values: dict[str, Any]) -> Any:
-    return changes.do_or_request(
-        "rollout.release_holdback",
-        row.pk,
-        {},
-        environment=row.flag.environment,
-        by=by,
-        reason=values["reason"],
-    )
-
-
-def _dry_run(row: Rollout, on: bool, by: Actor, values: dict[str, Any]) -> Any:
-    return changes.do_or_request(
-        "rollout.dry_run",
-        row.pk,
-        {"dry_run": on},
-        environment=row.flag.environment,
-        by=by,
-        reason=values["reason"],
-    )
 
 
 def held_back(row: Rollout) -> str:
@@ -136,7 +81,7 @@ ACTS = (
         does=lambda row: gettext(
             "Asks another person to approve this plan. Its stages do not change while it waits."
         ),
-        run=_plain(rollouts.submit),
+        run=calling(rollouts.submit),
         fits=lambda row: row.status == Status.DRAFT,
     ),
     Act(
@@ -149,7 +94,7 @@ ACTS = (
             % {"person": row.submitted_by}
         ),
         touched=touched_by_start,
-        run=_plain(rollouts.approve),
+        run=calling(rollouts.approve),
         fits=lambda row: row.status == Status.AWAITING_APPROVAL and not row.approved_by,
     ),
     Act(
@@ -157,7 +102,7 @@ ACTS = (
         title=_("Send back"),
         icon="undo",
         does=lambda row: gettext("Turns it back into a draft, so that its plan can change."),
-        run=_plain(rollouts.reject),
+        run=calling(rollouts.reject),
         fits=lambda row: row.status == Status.AWAITING_APPROVAL,
     ),
     Act(
@@ -169,7 +114,7 @@ ACTS = (
             "Enters the first stage: its users are drawn once and for all, and see the product."
         ),
         touched=touched_by_start,
-        run=_plain(rollouts.start),
+        run=calling(rollouts.start),
         fits=lambda row: (
             (row.status == Status.AWAITING_APPROVAL and bool(row.approved_by))
             or (not row.flag.four_eyes and row.status == Status.DRAFT)
@@ -180,7 +125,7 @@ ACTS = (
         title=_("Cancel the draw"),
         icon="cancel",
         does=lambda row: gettext("Stops the draw. The rollout stays in the stage it is in."),
-        run=_plain(drawn_steps.cancel),
+        run=calling(drawn_steps.cancel),
         fits=lambda row: (
             (job := draw_jobs.active(row.slot)) is not None
             and job.state != DrawJob.State.REMEMBERING
@@ -196,7 +141,8 @@ ACTS = (
             "harm is ruled out; promoting by hand is on your record."
         ),
         touched=touched_by_promotion,
-        run=_promote,
+        # The stage as it is now: an approval that comes late must not promote another one.
+        run=requesting("rollout.promote", lambda row, values: {"stage": row.current_id}),
         fits=lambda row: row.status == Status.RUNNING,
     ),
     Act(
@@ -226,7 +172,7 @@ ACTS = (
             "The stage goes on, but only a person's approval promotes it from now on."
         ),
         touched=lambda row: gettext("Nobody gains or loses anything."),
-        run=_plain(rollouts.hold),
+        run=calling(rollouts.hold),
         fits=lambda row: row.status == Status.RUNNING,
     ),
     Act(
@@ -237,7 +183,7 @@ ACTS = (
             "Stops reviews and promotions. Nobody loses what they were shown."
         ),
         touched=touched_now,
-        run=_plain(rollouts.pause),
+        run=calling(rollouts.pause),
         fits=lambda row: row.status == Status.RUNNING,
     ),
     Act(
@@ -247,7 +193,7 @@ ACTS = (
         kind="primary",
         does=lambda row: gettext("Reviews and promotions go on where they stopped."),
         touched=touched_now,
-        run=_resume,
+        run=requesting("rollout.resume"),
         fits=lambda row: row.status == Status.PAUSED,
     ),
     Act(
@@ -260,7 +206,7 @@ ACTS = (
             "rolls nothing back until a person does."
         ),
         touched=touched_now,
-        run=lambda row, by, values: _dry_run(row, True, by, values),
+        run=requesting("rollout.dry_run", lambda row, values: {"dry_run": True}),
         fits=lambda row: row.status in dry_run.OPEN and not row.dry_run,
     ),
     Act(
@@ -272,7 +218,7 @@ ACTS = (
             "that was decided meanwhile at once."
         ),
         touched=touched_now,
-        run=lambda row, by, values: _dry_run(row, False, by, values),
+        run=requesting("rollout.dry_run", lambda row, values: {"dry_run": False}),
         fits=lambda row: row.status in dry_run.OPEN and row.dry_run,
     ),
     Act(
@@ -285,7 +231,7 @@ ACTS = (
             "compare with, so evidence of late harm ends."
         ),
         touched=lambda row: gettext("%(users)s users more.") % {"users": held_back(row)},
-        run=_release_holdback,
+        run=requesting("rollout.release_holdback"),
         fits=lambda row: (
             row.current is not None
             and row.current.holdback
@@ -303,7 +249,7 @@ ACTS = (
             "later needs a new rollout."
         ),
         touched=lambda row: flags.loses(row.flag),
-        run=_plain(rollouts.rollback),
+        run=calling(rollouts.rollback),
         fits=lambda row: row.status in Rollout.IN_EFFECT,
     ),
 )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.db.models import Model
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils import timezone
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext_lazy as _
@@ -92,34 +92,21 @@ class RolloutAdmin(ActsMixin, ServiceAdmin):
             data["flag"], by=by, name=data["name"], sticky=data["sticky"], reason=form.said_reason
         )
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        row = self.get_object(request, object_id)
-        context = dict(extra_context or {})
-        if row is not None:
-            view = board.rollout_view(row)
-            plans = request.user.has_perm("rollout.add_stage") and row.status in (
-                Status.DRAFT,
-                Status.RUNNING,
-                Status.PAUSED,
-            )
-            context.update(
-                {
-                    "subtitle": f"{label_of(row.flag)} #{row.slot}",
-                    "view": view,
-                    "acts": self.fitting(request, row),
-                    "may_plan": plans,
-                    "status_badge": self.status_badge(row),
-                    "drawing": drawing(row),
-                    "decisions": row_decisions(row),
-                }
-            )
-        return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
+    def told(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        plans = request.user.has_perm("rollout.add_stage") and row.status in (
+            Status.DRAFT,
+            Status.RUNNING,
+            Status.PAUSED,
+        )
+        return {
+            **super().told(request, row),
+            "subtitle": f"{label_of(row.flag)} #{row.slot}",
+            "view": board.rollout_view(row),
+            "may_plan": plans,
+            "status_badge": self.status_badge(row),
+            "drawing": drawing(row),
+            "decisions": row_decisions(row),
+        }
 
 
 TOLD_FOR = timedelta(days=1)

@@ -12,10 +12,8 @@ from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminTextInputWidget
 
 from cohorts.admin.fields import DaysField, PercentField, UnitInput, percent_of, shown_percent
-from rollout.admin.acts import Act, ReasonForm
+from rollout.admin.acts import Act, ReasonForm, requesting
 from rollout.models import Rollout, Stage
-from rollout.services import changes
-from rollout.services.audit import Actor
 
 
 class WidenForm(ReasonForm):
@@ -23,15 +21,8 @@ class WidenForm(ReasonForm):
     field_order = ("share_ppm", "reason")
 
 
-def _widen(stage: Stage, by: Actor, values: dict[str, Any]) -> Any:
-    return changes.do_or_request(
-        "stage.widen",
-        stage.pk,
-        {"share_ppm": values["share_ppm"]},
-        environment=stage.rollout.flag.environment,
-        by=by,
-        reason=values["reason"],
-    )
+def _environment(stage: Stage) -> str:
+    return str(stage.rollout.flag.environment)
 
 
 class SharesField(forms.CharField):
@@ -69,23 +60,15 @@ class RampForm(ReasonForm):
     field_order = ("shares", "stay", "users", "reason")
 
 
-def _ramp(stage: Stage, by: Actor, values: dict[str, Any]) -> Any:
+def _ramp(stage: Stage, values: dict[str, Any]) -> dict[str, Any]:
     first, *rest = values["shares"]
     minutes = values["stay"].total_seconds() / 60
-    return changes.do_or_request(
-        "stage.save",
-        stage.pk,
-        {
-            "share_ppm": first,
-            "ramp": [
-                {"share_ppm": each, "after_minutes": minutes, "users": values["users"]}
-                for each in rest
-            ],
-        },
-        environment=stage.rollout.flag.environment,
-        by=by,
-        reason=values["reason"],
-    )
+    return {
+        "share_ppm": first,
+        "ramp": [
+            {"share_ppm": each, "after_minutes": minutes, "users": values["users"]} for each in rest
+        ],
+    }
 
 
 def _usual_ramp(stage: Stage) -> dict[str, Any]:
@@ -111,7 +94,7 @@ RAMP = Act(
         "The share grows by itself while nothing speaks against the stage; the proof for its "
         "promotion mostly comes from the last share."
     ),
-    run=_ramp,
+    run=requesting("stage.save", _ramp, environment=_environment),
     fits=lambda stage: stage.status == Stage.Status.PENDING and stage.full_share_ppm > 0,
     initial=_usual_ramp,
 )
@@ -131,7 +114,11 @@ WIDEN = Act(
         gettext("Now %(share)s, %(users)s users drawn.")
         % {"share": shown_percent(stage.share_ppm), "users": f"{stage.drawn or 0:,}"}
     ),
-    run=_widen,
+    run=requesting(
+        "stage.widen",
+        lambda stage, values: {"share_ppm": values["share_ppm"]},
+        environment=_environment,
+    ),
     fits=lambda stage: (
         stage.status == Stage.Status.RUNNING
         and stage.rollout.status == Rollout.Status.RUNNING

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from django.contrib import admin
 from django.db.models import Model
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
@@ -272,31 +272,19 @@ class StageAdmin(RequestsMixin, ActsMixin, ServiceAdmin):
                 initial.setdefault("holdback", True)
         return cast(dict[str, Any], initial)
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        row = self.get_object(request, object_id)
-        context = dict(extra_context or {})
-        if row is not None:
-            labels = board.metric_labels()
-            latest = board.latest_decisions([row.pk]).get(row.pk)
-            scale = board.time_scale_of(row.rollout)
-            context.update(
-                {
-                    "subtitle": f"{label_of(row.rollout.flag)} · {label_of(row)}",
-                    "stage_view": board.stage_view(row, Vocabulary.load(), labels, latest, scale),
-                    "status_badge": self.status_badge(row),
-                    "acts": self.fitting(request, row),
-                    "guards": guards_of(row, labels),
-                    "planning": planning.planning(row, request.GET.dict()),
-                    "charts": charts.of_stage(row),
-                    "ramp_waits": ramp_in_words(latest.ramp, labels) if latest else [],
-                    "may_guard": row.status == Stage.Status.PENDING
-                    and request.user.has_perm("rollout.add_guard"),
-                }
-            )
-        return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
+    def told(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        labels = board.metric_labels()
+        latest = board.latest_decisions([row.pk]).get(row.pk)
+        scale = board.time_scale_of(row.rollout)
+        return {
+            **super().told(request, row),
+            "subtitle": f"{label_of(row.rollout.flag)} · {label_of(row)}",
+            "stage_view": board.stage_view(row, Vocabulary.load(), labels, latest, scale),
+            "status_badge": self.status_badge(row),
+            "guards": guards_of(row, labels),
+            "planning": planning.planning(row, request.GET.dict()),
+            "charts": charts.of_stage(row),
+            "ramp_waits": ramp_in_words(latest.ramp, labels) if latest else [],
+            "may_guard": row.status == Stage.Status.PENDING
+            and request.user.has_perm("rollout.add_guard"),
+        }

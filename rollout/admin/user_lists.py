@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from django import forms
 from django.contrib import admin
@@ -26,9 +26,9 @@ from cohorts.services import list_uploads, list_versions
 from cohorts.wording import label_of
 from huidu.errors import HuiduError, InputError
 from rollout.admin import board, faults
-from rollout.admin.acts import Act, ActsMixin
+from rollout.admin.acts import Act, ActsMixin, calling, requesting
 from rollout.admin.base import ServiceAdmin, ServiceForm, actor
-from rollout.services import changes, list_edits
+from rollout.services import list_edits
 from rollout.services.audit import Actor
 
 State = ListVersion.State
@@ -99,13 +99,9 @@ def _flags(row: ListVersion) -> str:
     return gettext("Used by: %s.") % named if named else gettext("No flag uses this list.")
 
 
-def _step(kind: str) -> Any:
-    def run(row: ListVersion, by: Actor, values: dict[str, Any]) -> Any:
-        return changes.do_or_request(
-            kind, row.pk, {}, environment=board.environment(), by=by, reason=values["reason"]
-        )
-
-    return run
+def _here(row: ListVersion) -> str:
+    """A list belongs to no environment: its changes are asked for where the board looks."""
+    return board.environment()
 
 
 ACTS = (
@@ -116,7 +112,7 @@ ACTS = (
         kind="primary",
         does=lambda row: f"{gettext('The list becomes what was compared.')} {_flags(row)}",
         touched=_touched,
-        run=_step("list.apply"),
+        run=requesting("list.apply", environment=_here),
         fits=lambda row: row.state == State.READY,
     ),
     Act(
@@ -124,7 +120,7 @@ ACTS = (
         title=_("Discard"),
         icon="delete",
         does=lambda row: gettext("Drops the comparison. The list stays as it is."),
-        run=lambda row, by, values: list_edits.discard(row, by=by, reason=values["reason"]),
+        run=calling(list_edits.discard),
         fits=lambda row: row.state == State.READY,
     ),
     Act(
@@ -140,7 +136,7 @@ ACTS = (
         touched=lambda row: (
             gettext("%s users change.") % f"{row.done:,}" if row.state == State.APPLYING else ""
         ),
-        run=lambda row, by, values: list_edits.cancel(row, by=by, reason=values["reason"]),
+        run=calling(list_edits.cancel),
         fits=lambda row: row.state in (State.COMPARING, State.APPLYING),
     ),
     Act(
@@ -153,7 +149,7 @@ ACTS = (
             + f" {_flags(row)}"
         ),
         touched=lambda row: gettext("%s users change.") % f"{list_versions.differing(row):,}",
-        run=_step("list.revert"),
+        run=requesting("list.revert", environment=_here),
         fits=lambda row: row.state == State.APPLIED and list_versions.is_newest(row),
     ),
 )
@@ -243,47 +239,36 @@ class UserListAdmin(ServiceAdmin):
         }
         return TemplateResponse(request, "huidu/list_upload.html", context)
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        row = self.get_object(request, object_id)
-        context = dict(extra_context or {})
-        if row is not None:
-            context["subtitle"] = label_of(row)
-            context["list"] = row
-            context["may_upload"] = self.has_change_permission(request, row)
-            sent = request.GET
-            user, state, after = (sent.get(name, "")[:128] for name in ("user", "state", "after"))
-            found = memberships.page(row.pk, state=state, after=after, size=MEMBERS + 1)
-            context.update(
-                counts=memberships.counts(row),
-                sought=user,
-                chosen=state,
-                states=[(each.value, each.label) for each in MEMBER_STATES],
-                moves=[
-                    {
-                        "state": ListState(each.state).label,
-                        "at": each.at,
-                        "by": each.by,
-                        "on": each.state in memberships.MEMBERS,
-                    }
-                    for each in reversed(memberships.history(user, row.pk))
-                ]
-                if user
-                else [],
-                member=UserListMember.objects.filter(list=row, user_id=user).first(),
-                members=found[:MEMBERS],
-                following=found[MEMBERS - 1].user_id if len(found) > MEMBERS else "",
-                after=after,
-            )
-            context["versions"] = [
+    def told(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        sent = request.GET
+        user, state, after = (sent.get(name, "")[:128] for name in ("user", "state", "after"))
+        found = memberships.page(row.pk, state=state, after=after, size=MEMBERS + 1)
+        moves = memberships.history(user, row.pk) if user else []
+        return {
+            "subtitle": label_of(row),
+            "list": row,
+            "may_upload": self.has_change_permission(request, row),
+            "counts": memberships.counts(row),
+            "sought": user,
+            "chosen": state,
+            "states": [(each.value, each.label) for each in MEMBER_STATES],
+            "moves": [
+                {
+                    "state": ListState(each.state).label,
+                    "at": each.at,
+                    "by": each.by,
+                    "on": each.state in memberships.MEMBERS,
+                }
+                for each in reversed(moves)
+            ],
+            "member": UserListMember.objects.filter(list=row, user_id=user).first(),
+            "members": found[:MEMBERS],
+            "following": found[MEMBERS - 1].user_id if len(found) > MEMBERS else "",
+            "after": after,
+            "versions": [
                 {"row": each, "badge": state_badge(each)} for each in row.versions.all()[:20]
-            ]
-        return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
+            ],
+        }
 
 
 def state_badge(row: ListVersion) -> SafeString:
@@ -326,28 +311,18 @@ class ListVersionAdmin(ActsMixin, ReadOnlyAdmin):
             raise PermissionDenied
         return downloads.rejects(row)
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        row = self.get_object(request, object_id)
-        context = dict(extra_context or {})
-        if row is not None:
-            done, of = list_versions.progress(row)
-            context.update(
-                subtitle=f"{label_of(row.list)} · {row.file_name}",
-                version=row,
-                acts=self.fitting(request, row),
-                status_badge=state_badge(row),
-                sample=list_versions.sample(row),
-                busy=row.state in list_versions.UNDER_WAY,
-                comparing=row.state == State.COMPARING,
-                percent=min(100, round(100 * done / of)) if of else 0,
-                differing=list_versions.differing(row),
-                problem=faults.in_words(InputError(row.problem)) if row.problem else "",
-                used=_flags(row),
-            )
-        return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
+    def told(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        done, of = list_versions.progress(row)
+        return {
+            **super().told(request, row),
+            "subtitle": f"{label_of(row.list)} · {row.file_name}",
+            "version": row,
+            "status_badge": state_badge(row),
+            "sample": list_versions.sample(row),
+            "busy": row.state in list_versions.UNDER_WAY,
+            "comparing": row.state == State.COMPARING,
+            "percent": min(100, round(100 * done / of)) if of else 0,
+            "differing": list_versions.differing(row),
+            "problem": faults.in_words(InputError(row.problem)) if row.problem else "",
+            "used": _flags(row),
+        }

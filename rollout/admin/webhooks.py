@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, cast
+from typing import Any
 
 from django import forms
 from django.contrib import admin
 from django.db.models import Model
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest
 from django.template.response import TemplateResponse
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext
@@ -122,26 +122,16 @@ class WebhookAdmin(ActsMixin, ServiceAdmin):
             headers={"Cache-Control": "no-store"},
         )
 
-    def change_view(
-        self,
-        request: HttpRequest,
-        object_id: str,
-        form_url: str = "",
-        extra_context: dict[str, Any] | None = None,
-    ) -> HttpResponse:
-        row = self.get_object(request, object_id)
-        context = dict(extra_context or {})
-        if isinstance(row, Webhook):
-            context.update(
-                acts=self.fitting(request, row),
-                status_badge=self.health(row),
-                webhook=row,
-                deliveries=[
-                    {"row": each, "event": event_in_words(each), "badge": outcome(each)}
-                    for each in row.deliveries.all()[:SHOWN]
-                ],
-            )
-        return cast(HttpResponse, super().change_view(request, object_id, form_url, context))
+    def told(self, request: HttpRequest, row: Any) -> dict[str, Any]:
+        return {
+            **super().told(request, row),
+            "status_badge": self.health(row),
+            "webhook": row,
+            "deliveries": [
+                {"row": each, "event": event_in_words(each), "badge": outcome(each)}
+                for each in row.deliveries.all()[:SHOWN]
+            ],
+        }
 
 
 def event_in_words(row: Delivery) -> str:
