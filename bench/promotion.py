@@ -42,7 +42,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 import promotion_screen  # noqa: E402
 from promotion_world import MARGINS, TIGHT, Stage, World, plan  # noqa: E402
 
-from huidu.promotion import CODE_VERSION  # noqa: E402
+from huidu.promotion import CODE_VERSION, DESIGN  # noqa: E402
 
 SEED = 20_240_501
 BLOCK = 10
@@ -344,7 +344,7 @@ def report(asked: list[Row], log: Path, out: Path, command: str) -> None:
         "numpy": np.__version__,
         "scipy": scipy.__version__,
         "machine": f"{platform.machine()} {platform.system()} {os.cpu_count()} cpus",
-        "code": CODE_VERSION,
+        "code": f"{CODE_VERSION}, design {DESIGN}",
     }
     print(command, versions)
     for question, tell in TELL.items():
@@ -390,7 +390,7 @@ def main() -> None:
     parser.add_argument(
         "--log",
         type=Path,
-        default=HERE.parent / ".huidu" / "bench" / f"{CODE_VERSION}.jsonl",
+        default=HERE.parent / ".huidu" / "bench" / f"{CODE_VERSION}-design-{DESIGN}.jsonl",
         help="finished stages, one a line",
     )
     parser.add_argument("--out", type=Path, default=HERE / "results", help="folder of the JSON")

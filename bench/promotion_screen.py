@@ -23,7 +23,7 @@ from promotion_world import Stage
 
 from huidu.promotion import Kind, Outcome, Plan, State, review
 from huidu.promotion.plan import CompiledPlan, Guard, compiled
-from huidu.stats.sequential import MINIMUM_USERS_PER_ARM, count_factors
+from huidu.stats.sequential import MINIMUM_USERS_PER_ARM, Sizes, count_factors
 from huidu.stats.srm import BROKEN_AT
 
 ROOM = 1e-6
@@ -41,7 +41,8 @@ class End(NamedTuple):
 def run(plan: Plan, stage: Stage) -> End:
     """One whole stage, its looks screened."""
     ready = compiled(plan)
-    may_roll_back = _log_mean(evidence_of_harm(ready, stage)) >= (
+    weights = np.array([guard.weight for guard in ready.guards])
+    may_roll_back = _log_mean(evidence_of_harm(ready, stage), weights / weights.sum()) >= (
         -math.log(plan.alpha.rollback) - ROOM
     )
     asked, k, state = 0, 0, State()
@@ -98,21 +99,24 @@ def _next(plan: Plan, state: State, worth: np.ndarray, k: int, last: int) -> int
     return min(candidate for candidate in candidates if candidate > k)
 
 
-def _log_mean(log_e: np.ndarray) -> np.ndarray:
+def _log_mean(log_e: np.ndarray, shares: np.ndarray | None = None) -> np.ndarray:
     top = log_e.max(axis=0)
-    return np.asarray(top + np.log(np.exp(log_e - top).mean(axis=0)))
+    powers = np.exp(log_e - top)
+    mean = powers.mean(axis=0) if shares is None else np.tensordot(shares, powers, axes=1)
+    return np.asarray(top + np.log(mean))
 
 
 def evidence_of_harm(ready: CompiledPlan, stage: Stage) -> np.ndarray:
     """Log e-values of all guards at all looks, shape (guards, looks)."""
     return np.stack(
         [
-            _of_mean(guard, stage.values[guard.name], guard.grid)
+            _of_mean(guard, stage.values[guard.name], guard.sizes)
             if guard.metric.kind is Kind.MEAN
             else _log_mean(
                 _of_counts(
                     ready.factors[guard.name],
                     stage.values[guard.name][..., : guard.harm_columns],
+                    guard.sizes.shares,
                 )
             )
             for guard in ready.guards
@@ -120,16 +124,20 @@ def evidence_of_harm(ready: CompiledPlan, stage: Stage) -> np.ndarray:
     )
 
 
-def _of_counts(factors: tuple[np.ndarray, np.ndarray], columns: np.ndarray) -> np.ndarray:
+def _of_counts(
+    factors: tuple[np.ndarray, np.ndarray],
+    columns: np.ndarray,
+    shares: np.ndarray | None = None,
+) -> np.ndarray:
     """From (looks, cells, arms, columns) to (columns, looks)."""
     looks, cells, _, numbers = columns.shape
     events = np.ascontiguousarray(columns.transpose(2, 1, 3, 0), dtype=float)
     by_arm = events.reshape(2, cells, numbers * looks)
     exponents = factors[0].T @ by_arm[0] + factors[1].T @ by_arm[1]
-    return _log_mean(exponents).reshape(numbers, looks)
+    return _log_mean(exponents, shares).reshape(numbers, looks)
 
 
-def _of_mean(guard: Guard, values: np.ndarray, grid: np.ndarray) -> np.ndarray:
+def _of_mean(guard: Guard, values: np.ndarray, sizes: Sizes) -> np.ndarray:
     n, total, squares = (values[..., i].astype(float) for i in (0, 3, 4))
     (nt, nc), (tt, tc), (qt, qc) = (
         (x[..., 0], x[..., 1]) for x in (n, total, squares)
@@ -147,9 +155,9 @@ def _of_mean(guard: Guard, values: np.ndarray, grid: np.ndarray) -> np.ndarray:
     variance = (weight**2 * np.maximum(pooled, unpooled)).sum(axis=1) / whole**2
     users = [np.where(ok, x, 0.0).sum(axis=1) for x in (nt, nc)]
     enough = (np.minimum(*users) >= MINIMUM_USERS_PER_ARM) & (base > 0) & (variance > 0)
-    shifts = np.expm1(grid if guard.increase else -grid)[:, None] * base
+    shifts = np.expm1(sizes.logs if guard.increase else -sizes.logs)[:, None] * base
     exponents = (shifts * difference - 0.5 * shifts**2) / np.where(enough, variance, 1.0)
-    return np.where(enough, _log_mean(exponents), 0.0)
+    return np.where(enough, _log_mean(exponents, sizes.shares), 0.0)
 
 
 def _sample_ratio(ready: CompiledPlan, stage: Stage) -> np.ndarray:
@@ -169,7 +177,7 @@ def known_in_advance(plan: Plan, stage: Stage, name: str, effect: float) -> int 
     size = np.array([abs(math.log(effect))])
     values = stage.values[name]
     if guard.metric.kind is Kind.MEAN:
-        log_e = _of_mean(guard, values, size)
+        log_e = _of_mean(guard, values, Sizes(size))
     else:
         factors = count_factors(ready.rho, increase=guard.increase, grid=size)
         log_e = _of_counts(factors, values[..., : guard.harm_columns]).max(axis=0)

@@ -15,6 +15,7 @@ import numpy as np
 from scipy.special import ndtr
 
 from huidu.promotion import (
+    DESIGN,
     Alpha,
     Arm,
     AsOf,
@@ -103,6 +104,7 @@ def plan(world: World, *, minimum_days: float = 7.0, rolls_back: bool = True) ->
             for stratum, rho in zip(STRATA, _rho(share), strict=True)
         ),
         metrics=metrics(world),
+        design=DESIGN,
     )
 
 

@@ -7,6 +7,7 @@ See docs/statistics.md for the tests behind it; `python -m huidu.promotion` spea
 
 from huidu.promotion.contract import (
     CODE_VERSION,
+    DESIGN,
     Alpha,
     Arm,
     AsOf,
@@ -32,6 +33,7 @@ from huidu.promotion.rule import review
 
 __all__ = [
     "CODE_VERSION",
+    "DESIGN",
     "Alpha",
     "Arm",
     "AsOf",

@@ -17,6 +17,10 @@ CODE_VERSION: Final = "promotion-2"
 """Stored with every decision; raised whenever the same evidence could be answered differently."""
 
 
+DESIGN: Final = 2
+"""How new plans divide the evidence of harm: among guards, and among sizes of harm (see `Plan`)."""
+
+
 class Kind(enum.StrEnum):
     """How a metric is measured, and so which test judges it."""
 
@@ -114,6 +118,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     Args:
         minimum_users: treated users enrolled before a promotion.
         waiver: why this stage may run without any guard; without one such a plan is refused.
+        design: how the evidence of harm is divided. 1: equally among guards and sizes of harm; 2:
+            more to what is slow to find (`guard_weight`, `harm_sizes`). New plans say `DESIGN`; a
+            stored plan without it was made by 1, and is replayed by it.
     """
 
     rollout: str | int = ""
@@ -123,6 +130,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     metrics: tuple[Metric, ...]
     minimum_users: int = 0
     waiver: str = ""
+    design: int = 1
 
 
 class Arm(msgspec.Struct, frozen=True):

@@ -72,10 +72,11 @@ def _judge_counts(
 ) -> Finding:
     columns, rho = guard.harm_columns, plan.rho
     a, b = treated[:, :columns], control[:, :columns]
-    log_es = log_evidence_of_counts(a, b, plan.factors[guard.name])
+    sizes = guard.sizes
+    log_es = log_evidence_of_counts(a, b, plan.factors[guard.name], sizes.shares)
     if enrolled_rho is not None:
-        factors = count_factors(enrolled_rho, increase=guard.increase, grid=guard.grid)
-        log_es = np.minimum(log_es, log_evidence_of_counts(a, b, factors))
+        factors = count_factors(enrolled_rho, increase=guard.increase, grid=sizes.logs)
+        log_es = np.minimum(log_es, log_evidence_of_counts(a, b, factors, sizes.shares))
     column = int(log_es.argmax())
     ratio, deviation = _count_ratio(a[:, column], b[:, column], rho)
     # Nothing above it can be evidence of fewer; for latencies, other edges may have moved more.
@@ -127,7 +128,12 @@ def _judge_mean(guard: Guard, treated: Floats, control: Floats) -> Finding:
         return Finding()
     difference = now.treated - now.control
     log_e = log_evidence_of_mean(
-        difference, now.variance, base=now.control, increase=guard.increase, grid=guard.grid
+        difference,
+        now.variance,
+        base=now.control,
+        increase=guard.increase,
+        grid=guard.sizes.logs,
+        shares=guard.sizes.shares,
     )
     ratio = now.treated / now.control
     deviation = math.sqrt(now.variance) / now.control / max(ratio, 0.1)

@@ -11,12 +11,23 @@ from typing import Final
 import numpy as np
 
 from huidu.errors import EvidenceError
-from huidu.promotion.contract import Cell, Harm, Kind, Metric, Plan, Role
-from huidu.stats.sequential import HARM_GRID, Floats, count_factors, harm_grid
+from huidu.promotion.contract import DESIGN, Cell, Harm, Kind, Metric, Plan, Role
+from huidu.stats.sequential import (
+    HARM_GRID,
+    Floats,
+    Sizes,
+    count_factors,
+    harm_grid,
+    harm_sizes,
+)
 from huidu.stats.srm import SampleRatio
 
 TOO_GOOD: Final = 0.4
 """A bad event that became 60 % rarer is more often a silent feed than good news."""
+
+_WEIGHTS: Final[dict[Kind, float]] = {Kind.MEAN: 3.0, Kind.USERS_RATIO: 2.0}
+"""Of a guard in the average of e-values; 1 for other kinds. Amounts need the most users until harm
+shows, and failing requests hit the most users in the few minutes in which it does."""
 
 _COUNTS: Final = frozenset({Kind.BINARY, Kind.BINARY_DELAYED, Kind.USERS_RATIO, Kind.LATENCY})
 
@@ -24,8 +35,9 @@ _COUNTS: Final = frozenset({Kind.BINARY, Kind.BINARY_DELAYED, Kind.USERS_RATIO, 
 class Guard:
     """One metric with what follows from its definition."""
 
-    def __init__(self, metric: Metric) -> None:
+    def __init__(self, metric: Metric, design: int = 1) -> None:
         self.metric = metric
+        self.weight = guard_weight(metric.kind, design)
         self.name = metric.name
         self.increase = metric.harm is Harm.INCREASE
         self.counts_users = metric.kind in _COUNTS
@@ -42,9 +54,18 @@ class Guard:
         sign = 1.0 if self.increase else -1.0
         self.ratio_at_margin = 1.0 + sign * self.margin
         self.ratio_material = 1.0 + sign * self.margin / 2.0
-        self.grid = HARM_GRID
-        if not self.absolute:
-            self.grid = harm_grid(self.ratio_at_margin, of_mean=metric.kind is Kind.MEAN)
+        self.sizes = Sizes(HARM_GRID) if self.absolute else self._sizes(design)
+
+    def _sizes(self, design: int) -> Sizes:
+        of_mean = self.metric.kind is Kind.MEAN
+        if design == 1:
+            return Sizes(harm_grid(self.ratio_at_margin, of_mean=of_mean))
+        return harm_sizes(self.ratio_at_margin, increase=self.increase, of_mean=of_mean)
+
+
+def guard_weight(kind: Kind, design: int = DESIGN) -> float:
+    """The weight of a guard of this kind in the average of all guards' e-values."""
+    return 1.0 if design == 1 else _WEIGHTS.get(kind, 1.0)
 
 
 class CompiledPlan:
@@ -62,12 +83,16 @@ class CompiledPlan:
         self.rho_of = dict(zip(self.ids, self.rho.tolist(), strict=True))
         self.has_control = bool(((self.rho > 0) & (self.rho < 1)).any())
         self.sample_ratio = SampleRatio(self.rho)
-        guards = [Guard(metric) for metric in plan.metrics if metric.kind is not Kind.GAUGE]
+        guards = [
+            Guard(metric, plan.design) for metric in plan.metrics if metric.kind is not Kind.GAUGE
+        ]
         self.guards = tuple(guards)
         self.gauges = tuple(metric for metric in plan.metrics if metric.kind is Kind.GAUGE)
         self.stoppers = tuple(g for g in guards if g.metric.role is not Role.WATCH)
+        # Without weights the arithmetic is the first design's, to the last digit.
+        self.weights = None if plan.design == 1 else {g.name: g.weight for g in self.stoppers}
         self.factors = {
-            guard.name: count_factors(self.rho, increase=guard.increase, grid=guard.grid)
+            guard.name: count_factors(self.rho, increase=guard.increase, grid=guard.sizes.logs)
             for guard in guards
             if guard.counts_users
         }
@@ -103,6 +128,7 @@ def check_plan(plan: Plan) -> None:
     for name in ("rollback", "promote"):
         level = getattr(alpha, name)
         _require(0 < level <= 0.5, f"alpha.{name}", "a share in (0, 0.5]", level)
+    _require(plan.design in (1, DESIGN), "design", f"1 or {DESIGN}", plan.design)
     _require(plan.minimum_users >= 0, "minimum_users", "0 or more", plan.minimum_users)
     _require(len(plan.cells) > 0, "cells", "at least one cell", "none")
     seen: set[str] = set()

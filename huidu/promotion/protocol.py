@@ -20,7 +20,7 @@ from typing import Any, Final
 import msgspec
 
 from huidu.errors import EvidenceError
-from huidu.promotion.contract import Decision, Look, Outcome, Plan, State
+from huidu.promotion.contract import DESIGN, Decision, Look, Outcome, Plan, State
 from huidu.promotion.plan import check_plan
 from huidu.promotion.rule import review
 
@@ -66,7 +66,7 @@ class Session:
         protocol = message.get("protocol", VERSION)
         if protocol != VERSION:
             raise EvidenceError(f"expected {VERSION}, got {protocol!r}", path="protocol")
-        plan = msgspec.convert(_without_nulls(message), Plan)
+        plan = msgspec.convert({"design": DESIGN, **_without_nulls(message)}, Plan)
         check_plan(plan)
         self._plan = plan
 

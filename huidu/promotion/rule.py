@@ -129,6 +129,7 @@ class _Review:
             {g.name: self.findings[g.name].log_e for g in self.plan.stoppers},
             {g.name: self.findings[g.name].material for g in self.plan.stoppers},
             alpha=self.plan.plan.alpha.rollback,
+            weights=self.plan.weights,
         )
         if name is not None:
             guard = next(g for g in self.plan.stoppers if g.name == name)
@@ -165,7 +166,9 @@ class _Review:
                 else judge(self.plan, guard, evidence, enrolled_rho=self.enrolled_rho)
             )
         stoppers = [self.findings[g.name].log_e for g in self.plan.stoppers]
-        self.combined = average(stoppers) if stoppers else 0.0
+        weights = self.plan.weights
+        shares = None if weights is None else [weights[g.name] for g in self.plan.stoppers]
+        self.combined = average(stoppers, shares) if stoppers else 0.0
 
     def _promote_or_hold(self) -> tuple[State, Outcome]:
         blocking = self._what_stands_against_it()

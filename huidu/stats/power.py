@@ -18,7 +18,7 @@ from huidu.stats.noninferiority import crossing_probability, next_bound, spend
 from huidu.stats.sequential import (
     Floats,
     count_factors,
-    harm_grid,
+    harm_sizes,
     log_evidence_of_counts,
     log_evidence_of_mean,
     treated_probability,
@@ -121,7 +121,7 @@ def outlook(
     every_days: float = 1.0,
     alpha_promote: float = 0.05,
     alpha_rollback: float = 0.05,
-    guards: int = 1,
+    share: float = 1.0,
     ramp: Sequence[Phase] = (),
 ) -> Outlook:
     """What a guard with this margin can prove and catch with this traffic.
@@ -131,7 +131,7 @@ def outlook(
         margin: largest acceptable relative change for the worse, > 0 (below 1 for a decrease).
         increase: True if more is harm.
         minimum_days, horizon_days, every_days: when planned looks happen.
-        guards: how many guards share the evidence of harm.
+        share: the guard's weight in the average of all guards' evidence of harm, in (0, 1].
         ramp: smaller shares that come first. Their evidence counts with its own traffic, the first
             day's harm meets the first of them, and no look before their end promotes.
     Raises:
@@ -166,7 +166,7 @@ def outlook(
 
     def caught_with(log_ratio: float) -> float:
         evidence = _typical_evidence(first, log_ratio, margin, increase)
-        return evidence - math.log(guards / alpha_rollback)
+        return evidence + math.log(share * alpha_rollback)
 
     harm = _least(caught_with, 0.0, 2.5, target=0.0)
     largest = 1.0 if increase else 0.99
@@ -317,15 +317,21 @@ def _typical_evidence(
     base = np.array([s.base for s in strata])
     ratio = math.exp(log_ratio if increase else -log_ratio)
     is_mean = strata[0].deviation is not None
-    grid = harm_grid(1.0 + margin if increase else 1.0 - margin, of_mean=is_mean)
+    at_margin = 1.0 + margin if increase else 1.0 - margin
+    sizes = harm_sizes(at_margin, increase=increase, of_mean=is_mean)
     if strata[0].deviation is None:
         treated = users * rho * np.minimum(base * ratio, 1.0)
         control = users * (1.0 - rho) * base
-        factors = count_factors(rho, increase=increase, grid=grid)
-        return float(log_evidence_of_counts(treated, control, factors))
+        factors = count_factors(rho, increase=increase, grid=sizes.logs)
+        return float(log_evidence_of_counts(treated, control, factors, sizes.shares))
     mean, variance = _daily_mean(strata, users, rho, base, 1.0)
     return log_evidence_of_mean(
-        mean * (ratio - 1.0), variance, base=mean, increase=increase, grid=grid
+        mean * (ratio - 1.0),
+        variance,
+        base=mean,
+        increase=increase,
+        grid=sizes.logs,
+        shares=sizes.shares,
     )
 
 

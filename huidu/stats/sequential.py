@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +27,10 @@ _STEP: Final = 2.7
 """Neighbouring sizes of harm are at most so many times apart: one between them is then caught with
 at least 80 % of the evidence per user that its own size would give."""
 
+_STEP_OF_MEAN: Final = 3.1
+"""The same for means, which are slow: a size fewer costs at most another tenth of the evidence
+between two sizes, and spares all of them the third that every size takes from the mixture."""
+
 GUILTY_SHARE: Final = 0.2
 """A guard is named only if it brings this share of the evidence that a rollback takes."""
 
@@ -34,12 +38,26 @@ MINIMUM_USERS_PER_ARM: Final = 50
 """Below it the normal approximation behind means is not trusted."""
 
 
-def _log_mean_exp(exponents: Floats) -> Floats:
+class Sizes(NamedTuple):
+    """Sizes of harm that a guard watches for, and how the evidence is divided among them.
+
+    Args:
+        logs: log ratios above 0, rising, shape (G,).
+        shares: of the mixture, above 0 with sum 1, shape (G,); None divides equally.
+    """
+
+    logs: Floats
+    shares: Floats | None = None
+
+
+def _log_mean_exp(exponents: Floats, shares: Floats | None = None) -> Floats:
     """ln(mean(exp(x))) over the first axis; scipy's logsumexp costs ten times as much here."""
     # The plain reductions, because ndarray.max and .mean spend most of their time in Python.
     top = np.maximum.reduce(exponents)
-    total = np.add.reduce(np.exp(exponents - top))
-    return np.asarray(top + np.log(total / len(exponents)), dtype=np.float64)
+    powers = np.exp(exponents - top)
+    if shares is None:
+        return np.asarray(top + np.log(np.add.reduce(powers) / len(exponents)), dtype=np.float64)
+    return np.asarray(top + np.log(shares @ powers), dtype=np.float64)
 
 
 def harm_grid(ratio_at_margin: float, *, of_mean: bool = False) -> Floats:
@@ -60,6 +78,32 @@ def harm_grid(ratio_at_margin: float, *, of_mean: bool = False) -> Floats:
     largest = max(largest, 2.0 * least)
     points = 1 + math.ceil(math.log(largest / least) / math.log(_STEP))
     return np.geomspace(least, largest, points)
+
+
+def harm_sizes(ratio_at_margin: float, *, increase: bool, of_mean: bool = False) -> Sizes:
+    """Sizes of harm that matter to a guard with this margin, and their shares of the evidence.
+
+    What is slow to find is given more. Means are watched from a little more than half of the
+    margin on, and their largest size, found within few users anyway, takes a small share. Counts
+    that must not rise (errors, complaints) do rise manyfold when something breaks, and the look
+    at which that is found decides how many users are hit: there the largest size takes half as much
+    again as the others do. Counts that must not fall seldom fall to an eighth: half of it.
+
+    Args:
+        ratio_at_margin: treated over control at the margin, > 0 and not 1.
+        increase: True if more is harm.
+        of_mean: for means of capped amounts, which move by less than the plain ones do.
+    """
+    if of_mean:
+        least = 0.58 * abs(math.log(ratio_at_margin))
+        largest = max(1.2, 2.0 * least)
+        points = 1 + math.ceil(math.log(largest / least) / math.log(_STEP_OF_MEAN))
+        logs, last = np.geomspace(least, largest, points), 0.2
+    else:
+        logs, last = harm_grid(ratio_at_margin), 1.5 if increase else 0.5
+    shares = np.ones(len(logs))
+    shares[-1] = last
+    return Sizes(logs, shares / shares.sum())
 
 
 def treated_probability(rho: Floats, ratio: float) -> Floats:
@@ -107,7 +151,10 @@ def count_factors(
 
 
 def log_evidence_of_counts(
-    treated: Floats, control: Floats, factors: tuple[Floats, Floats]
+    treated: Floats,
+    control: Floats,
+    factors: tuple[Floats, Floats],
+    shares: Floats | None = None,
 ) -> Floats:
     """Log e-values against "the treated have no more events than they should", per count column.
 
@@ -117,13 +164,14 @@ def log_evidence_of_counts(
     Args:
         treated, control: users with the event so far, shape (C, J) or (C,).
         factors: from `count_factors`.
+        shares: of the sizes of harm in the mixture, see `Sizes`.
     Returns:
         Shape (J,) or scalar array. Exact in finite samples: no approximation is used.
     Source:
         Wald 1945; Ville 1939; Robbins 1970 (mixtures); Lindon & Malek 2020 (counts).
     """
     exponents = factors[0].T @ treated + factors[1].T @ control
-    return _log_mean_exp(exponents)
+    return _log_mean_exp(exponents, shares)
 
 
 def log_evidence_against_limit(events: float, users: float, *, limit: float, above: bool) -> float:
@@ -161,6 +209,7 @@ def log_evidence_of_mean(
     base: float,
     increase: bool,
     grid: Floats = HARM_GRID,
+    shares: Floats | None = None,
 ) -> float:
     """Log of an asymptotic e-value that a mean moved in the harmful direction.
 
@@ -174,6 +223,7 @@ def log_evidence_of_mean(
         base: the reference mean, the unit of the sizes of harm. Not above 0: no evidence.
         increase: True if a larger mean is harm.
         grid: sizes of harm, log ratios above 0.
+        shares: of these sizes in the mixture, see `Sizes`.
     Returns:
         Log e-value; 0 where nothing can be said.
     Source:
@@ -184,12 +234,16 @@ def log_evidence_of_mean(
         return 0.0
     shifts = base * np.expm1(grid if increase else -grid)
     exponents = (shifts * difference - 0.5 * shifts * shifts) / variance
-    return float(_log_mean_exp(exponents))
+    return float(_log_mean_exp(exponents, shares))
 
 
-def average(log_e_values: Sequence[float] | Floats) -> float:
+def average(
+    log_e_values: Sequence[float] | Floats, weights: Sequence[float] | None = None
+) -> float:
     """Log of the average of e-values: again an e-value, whatever their dependence.
 
+    Args:
+        weights: fixed before the first look, > 0, of any sum; None weighs alike.
     Raises:
         EvidenceError: there is none to average.
     Source:
@@ -201,7 +255,11 @@ def average(log_e_values: Sequence[float] | Floats) -> float:
     top = max(values)
     if top == -math.inf:
         return -math.inf
-    return top + math.log(sum(math.exp(value - top) for value in values) / len(values))
+    powers = [math.exp(value - top) for value in values]
+    if weights is None:
+        return top + math.log(sum(powers) / len(values))
+    weighted = math.fsum(w * power for w, power in zip(weights, powers, strict=True))
+    return top + math.log(weighted / math.fsum(weights))
 
 
 def guilty(
@@ -209,6 +267,7 @@ def guilty(
     is_material: Mapping[str, bool],
     *,
     alpha: float,
+    weights: Mapping[str, float] | None = None,
 ) -> str | None:
     """The guard to roll back for, or None while harm is not proven.
 
@@ -217,16 +276,29 @@ def guilty(
         is_material: guards whose estimate lies beyond half of their margin, so that a difference
             that is proven but trivial, as huge traffic proves many, does not roll back.
         alpha: chance over the whole stage of rolling back a harmless one, in (0, 1).
+        weights: of the guards in the average, see `average`; None weighs alike.
     Returns:
-        The guard with most evidence among the material ones with e >= 0.2 K / alpha, once the
-        average of all K reaches 1 / alpha.
+        The guard that brings most to the average among the material ones that bring at least
+        `GUILTY_SHARE` / alpha (with K equal weights: e >= 0.2 K / alpha), once the average of all
+        reaches 1 / alpha.
     """
-    if not log_e_values or average(list(log_e_values.values())) < -math.log(alpha):
+    if not log_e_values:
         return None
-    needed = math.log(GUILTY_SHARE * len(log_e_values) / alpha)
+    names = list(log_e_values)
+    given = None if weights is None else [weights[name] for name in names]
+    if average([log_e_values[name] for name in names], given) < -math.log(alpha):
+        return None
+    if weights is None or given is None:
+        brings = {name: value - math.log(len(names)) for name, value in log_e_values.items()}
+    else:
+        whole = math.fsum(given)
+        brings = {
+            name: value + math.log(weights[name] / whole) for name, value in log_e_values.items()
+        }
+    needed = math.log(GUILTY_SHARE / alpha)
     named = [
         (value, name)
-        for name, value in log_e_values.items()
+        for name, value in brings.items()
         if value >= needed and is_material.get(name, False)
     ]
     return max(named)[1] if named else None

@@ -68,6 +68,8 @@ def plan_of(
         metrics=tuple(metric_of(each) for each in guards),
         minimum_users=stage.minimum_users,
         waiver=waivers.signed(stage),
+        # Evidence begun by one division goes on by it: to divide anew would be to choose.
+        design=promotion.DESIGN if before is None else before.design,
     )
 
 
@@ -80,7 +82,7 @@ def metric_of(guard: Guard) -> contract.Metric:
     gauge = metric.kind == Metric.Kind.GAUGE
     return contract.Metric(
         name=metric.key,
-        kind=_KINDS.get(Metric.Kind(metric.kind)) or contract.Kind(metric.kind),
+        kind=kind_of(metric),
         harm=contract.Harm(metric.harm),
         margin_rel=None if gauge else margin,
         limit_abs=None if gauge else guard.limit_abs,
@@ -93,6 +95,11 @@ def metric_of(guard: Guard) -> contract.Metric:
         min=guard.minimum if gauge else None,
         for_looks=guard.for_looks,
     )
+
+
+def kind_of(metric: Metric) -> contract.Kind:
+    """The kind of test that judges a metric."""
+    return _KINDS.get(Metric.Kind(metric.kind)) or contract.Kind(metric.kind)
 
 
 def look_of(

@@ -18,9 +18,11 @@ from django.db.models import Sum
 from cohorts.models import Profile
 from huidu.errors import EvidenceError
 from huidu.model import FULL_THRESHOLD, PPM
+from huidu.promotion.plan import guard_weight
 from huidu.promotion.ramp import Step
 from huidu.stats import power
 from rollout.models import Arm, Guard, Metric, MetricCell, Stage
+from rollout.services import looks
 from rollout.services.late import LATE
 from rollout.services.readings import label
 
@@ -131,16 +133,24 @@ def stage_power(
         for each in stage.guards.select_related("metric").order_by("metric__key")
         if each.metric.kind != Metric.Kind.GAUGE
     ]
-    stoppers = sum(each.role != Guard.Role.WATCH for each in guards)
+    weights = {each.pk: guard_weight(looks.kind_of(each.metric)) for each in guards}
+    whole = sum(weights[each.pk] for each in guards if each.role != Guard.Role.WATCH)
     phases = _phases(stage, daily_traffic)
     return [
-        _of_guard(stage, each, phases, (bases or {}).get(each.metric.key), max(stoppers, 1))
+        _of_guard(
+            stage,
+            each,
+            phases,
+            (bases or {}).get(each.metric.key),
+            # One that is only watched is told what it would catch as one of them.
+            min(weights[each.pk] / whole, 1.0) if whole else 1.0,
+        )
         for each in guards
     ]
 
 
 def _of_guard(
-    stage: Stage, guard: Guard, phases: list[_Phase], base: Base | None, guards: int
+    stage: Stage, guard: Guard, phases: list[_Phase], base: Base | None, share: float
 ) -> GuardPower:
     metric = guard.metric
     base = base or known_base(stage, metric)
@@ -174,7 +184,7 @@ def _of_guard(
             every_days=stage.promotion_minutes / 1440,
             alpha_promote=stage.alpha_promote,
             alpha_rollback=stage.alpha_rollback,
-            guards=guards,
+            share=share,
         )
     except EvidenceError as error:
         return found._replace(why_not=str(error))

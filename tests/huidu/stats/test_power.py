@@ -17,7 +17,7 @@ def plan(strata: list[Stratum], **changes: object) -> Outlook:
         "increase": False,
         "minimum_days": 7,
         "horizon_days": 14,
-        "guards": 5,
+        "share": 0.2,
     } | changes
     return outlook(strata, **terms)  # type: ignore[arg-type]
 

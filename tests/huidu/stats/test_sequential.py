@@ -18,6 +18,7 @@ from huidu.stats.sequential import (
     count_factors,
     guilty,
     harm_grid,
+    harm_sizes,
     log_evidence_against_limit,
     log_evidence_of_counts,
     log_evidence_of_mean,
@@ -25,7 +26,14 @@ from huidu.stats.sequential import (
 )
 
 
-def expectation(rhos: list[float], events: list[int], ratio: float, **how: object) -> float:
+def expectation(
+    rhos: list[float],
+    events: list[int],
+    ratio: float,
+    *,
+    shares: np.ndarray | None = None,
+    **how: object,
+) -> float:
     """Expected e-value over all splits of the cells' events, at a true risk ratio."""
     factors = count_factors(np.array(rhos), **how)  # type: ignore[arg-type]
     total = 0.0
@@ -35,7 +43,7 @@ def expectation(rhos: list[float], events: list[int], ratio: float, **how: objec
             for a, n, rho in zip(split, events, rhos, strict=True)
         )
         a = np.array(split, dtype=float)
-        e = math.exp(float(log_evidence_of_counts(a, np.array(events) - a, factors)))
+        e = math.exp(float(log_evidence_of_counts(a, np.array(events) - a, factors, shares)))
         total += chance * e
     return total
 
@@ -51,9 +59,10 @@ def test_the_expected_e_value_of_a_harmless_stage_is_exactly_one(rhos, events, i
 
 @pytest.mark.parametrize("margin", [0.02, 0.1, 0.3, 5.0])
 def test_it_is_one_whatever_sizes_of_harm_a_margin_makes_matter(margin):
-    grid = harm_grid(1.0 + margin)
-    found = expectation([0.04, 0.3], [9, 6], 1.0, increase=True, grid=grid)
-    assert found == pytest.approx(1.0, abs=1e-12)
+    sizes = harm_sizes(1.0 + margin, increase=True)
+    for shares in (sizes.shares, None):
+        found = expectation([0.04, 0.3], [9, 6], 1.0, increase=True, grid=sizes.logs, shares=shares)
+        assert found == pytest.approx(1.0, abs=1e-12)
 
 
 @pytest.mark.parametrize("increase", [True, False])
@@ -63,15 +72,14 @@ def test_a_harmless_stage_ever_reaches_one_in_alpha_in_at_most_alpha_of_all_hist
 ):
     """Every order of 600 events, summed exactly; a history that got there is not followed on."""
     alpha = 0.05
-    grid = harm_grid(1.1 if increase else 0.9)
-    factors = count_factors(np.array([rho]), increase=increase, grid=grid)
+    sizes = harm_sizes(1.1 if increase else 0.9, increase=increase)
+    factors = count_factors(np.array([rho]), increase=increase, grid=sizes.logs)
     chances, reached = np.array([1.0]), 0.0  # by number of events among the treated
     for events in range(1, 601):
         chances = np.convolve(chances, [1.0 - rho, rho])
         treated = np.arange(events + 1.0)
-        there = log_evidence_of_counts(treated[None], events - treated[None], factors) >= -math.log(
-            alpha
-        )
+        log_e = log_evidence_of_counts(treated[None], events - treated[None], factors, sizes.shares)
+        there = log_e >= -math.log(alpha)
         reached += float(chances[there].sum())
         chances[there] = 0.0
     assert reached <= alpha
@@ -176,6 +184,12 @@ def test_the_average_lies_between_the_smallest_and_the_largest(values):
     assert found >= max(values) - math.log(len(values)) - 1e-9
 
 
+def test_a_weighted_average_counts_each_by_its_weight():
+    found = average([math.log(40.0), math.log(1.0), -math.inf], [3.0, 1.0, 4.0])
+    assert math.exp(found) == pytest.approx((3 * 40 + 1) / 8)
+    assert average([2.0, 1.0], [0.5, 0.5]) == pytest.approx(average([2.0, 1.0]))
+
+
 def test_the_average_of_nothing_is_refused():
     with pytest.raises(EvidenceError):
         average([])
@@ -201,6 +215,37 @@ LOG = math.log
 )
 def test_the_guilty_guard_is_named(log_e, material, expected):
     assert guilty(log_e, material, alpha=0.05) == expected
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "expected"),
+    [
+        pytest.param(27.0, 0.0, "a", id="a heavy guard needs less"),
+        pytest.param(26.0, 0.0, None, id="but not too little"),
+        pytest.param(0.0, 79.0, None, id="a light guard needs more"),
+        pytest.param(0.0, 81.0, "b", id="and has it"),
+        pytest.param(40.0, 90.0, "a", id="named is who brings most to the average"),
+    ],
+)
+def test_a_weight_divides_the_error_budget(a, b, expected):
+    log_e = {"a": math.log(a or 1e-9), "b": math.log(b or 1e-9)}
+    material = {"a": True, "b": True}
+    weights = {"a": 3.0, "b": 1.0}
+    assert guilty(log_e, material, alpha=0.05, weights=weights) == expected
+
+
+@pytest.mark.parametrize("margin", [0.02, 0.1, 0.3, 0.9])
+@pytest.mark.parametrize("of_mean", [True, False])
+@pytest.mark.parametrize("increase", [True, False])
+def test_sizes_of_harm_share_the_evidence_and_leave_no_wide_gaps(margin, of_mean, increase):
+    ratio = 1.0 + margin if increase else 1.0 - margin
+    logs, shares = harm_sizes(ratio, increase=increase, of_mean=of_mean)
+    assert shares is not None
+    assert shares.sum() == pytest.approx(1.0)
+    assert np.all(shares > 0.03)
+    assert 0.5 <= logs[0] / abs(math.log(ratio)) <= 1.0 + 1e-9
+    assert logs[-1] >= 1.2 - 1e-9
+    assert np.all(logs[1:] / logs[:-1] <= 3.1 + 1e-9)
 
 
 def test_the_grid_spans_three_percent_to_twelvefold():

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 from django.db import connection
 
-from huidu import reasons
+from huidu import promotion, reasons
 from huidu.engine import compile_snapshot
 from huidu.errors import StateError
 from huidu.model import User
 from huidu.wire import snapshot as wire
 from rollout.models import AuditEntry, ComplianceItem, Decision, MetricCell, Rollout, Stage
-from rollout.services import replay, review, rollouts, stages, store
+from rollout.services import deciding, recorded, replay, review, rollouts, stages, store
 from rollout.services.audit import Actor
 from rollout.services.review import Reviewed, roll_up_and_review
 from tests.rollout.evidence.conftest import World, at, complete, live, outcome
@@ -305,6 +305,20 @@ def test_every_decision_of_a_run_is_replayed_to_the_same_answer(world: World):
     assert len(rows) >= 4
     assert [each.pk for each in rows if replay.replay(each)] == []
     assert [each.look for each in rows if each.plan] != [each.look for each in rows]
+
+
+def test_a_stage_begun_before_plans_had_designs_goes_on_as_it_began(world: World):
+    world.guard("failed")
+    first = decided(world, at(1))
+    assert first.plan["design"] == promotion.DESIGN
+    del first.plan["design"]
+    first.save()
+    deciding._plans.clear()  # as after the upgrade's restart
+    live(world, range(700), at(2), seed=1, rates=HEALTHY)
+    second = decided(world, at(2, minutes=10))
+    assert second.plan == {} or second.plan["design"] == 1
+    assert recorded.material_of(second).plan.design == 1
+    assert replay.replay(second) == []
 
 
 def test_a_changed_record_does_not_replay(world: World):
