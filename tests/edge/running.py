@@ -45,6 +45,9 @@ ENVIRONMENT = "production"
 BUCKETS = 16
 SERVER, CLIENT, INGEST, ADMIN = (f"hd_{kind}_test" for kind in KeyKind)
 ZONE = datetime.timezone(datetime.timedelta(hours=8))
+PATIENCE = 60.0
+"""Seconds a test waits for what must come. Costs nothing where it comes, and a machine with other
+work may need them; a limit that means something is part of the claim it stands in."""
 
 ATTRIBUTES = [
     Attribute(id=1, name="region", type=AttributeType.REGION, source=AttributeSource.EITHER),
@@ -211,9 +214,12 @@ class Store:
         self.client.hdel(key, field)
 
     def stall(self) -> None:
-        """Make Redis accept everything and answer nothing."""
+        """Make Redis accept everything and answer nothing; returns once it stands still."""
         assert self.server.process is not None
         self.server.process.send_signal(signal.SIGSTOP)
+        about = Path(f"/proc/{self.server.process.pid}/stat")
+        if about.exists():  # the signal is only on its way when `send_signal` returns
+            wait_for(lambda: about.read_text().rpartition(")")[2].split()[0] == "T")
 
     def resume(self) -> None:
         if self.server.process is not None:
@@ -249,7 +255,7 @@ class Running:
             stderr=self.log,
             stdout=self.log,
         )
-        wait_for(lambda: self.listens() or self.process.poll() is not None, seconds=20)
+        wait_for(lambda: self.listens() or self.process.poll() is not None)
         assert self.process.poll() is None, self.words()
         found = re.search(r"edge.listens host=\S+ port=(\d+)", self.words())
         assert found, self.words()
@@ -264,7 +270,7 @@ class Running:
     def stop(self) -> int:
         if self.process.poll() is None:
             self.process.terminate()
-        code = self.process.wait(20)
+        code = self.process.wait(PATIENCE)
         self.log.close()
         return code
 
@@ -276,7 +282,7 @@ class Running:
         headers: dict[str, str] | None = None,
     ) -> Response:
         """One request on a connection of its own."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=10)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE)
         try:
             begun = time.perf_counter()
             connection.putrequest(method, path, skip_accept_encoding=True)
@@ -308,11 +314,22 @@ class Running:
     def see(self, flag: str, user: str, *, key: str = SERVER) -> Response:
         return self.ask("GET", f"/api/v1/flags/{flag}/users/{user}", headers=bearer(key))
 
-    def raw(self, sent: bytes, *, until: Callable[[bytes], bool], seconds: float = 5) -> bytes:
+    def raw(self, sent: bytes, *, until: Callable[[bytes], bool]) -> bytes:
         """Send bytes as they are, and read until `until` says enough, or the end."""
-        with socket.create_connection(("127.0.0.1", self.port), timeout=seconds) as connection:
+        with self.connect() as connection:
             connection.sendall(sent)
             return read(connection, until)
+
+    def connect(self) -> socket.socket:
+        """A connection to this server, to be closed by the caller."""
+        return socket.create_connection(("127.0.0.1", self.port), timeout=PATIENCE)
+
+    def metric(self, name: str) -> float:
+        """The present value of one of this process's figures."""
+        told = self.ask("GET", "/metrics").body.decode()
+        found = re.search(rf"(?m)^{re.escape(name)} (\S+)$", told)
+        assert found, f"no {name} in {told}"
+        return float(found[1])
 
 
 def read(connection: socket.socket, until: Callable[[bytes], bool]) -> bytes:
@@ -329,7 +346,7 @@ def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
 
 
-def wait_for(claim: Callable[[], Any], *, seconds: float = 10) -> None:
+def wait_for(claim: Callable[[], Any], *, seconds: float = PATIENCE) -> None:
     """Wait until `claim()` holds; it is the only wait in these tests."""
     deadline = time.monotonic() + seconds
     while not claim():

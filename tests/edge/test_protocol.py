@@ -77,14 +77,14 @@ def test_quick_answers_wait_for_slow_ones_before_them(edge: Running) -> None:
 
 
 def test_a_connection_stays_open_for_the_next_request(edge: Running) -> None:
-    with socket.create_connection(("127.0.0.1", edge.port), timeout=5) as connection:
+    with edge.connect() as connection:
         for user in ("ada", "bob", "ada"):
             connection.sendall(see(user))
             assert users(read(connection, answers(1))) == [user]
 
 
 def test_a_request_may_come_byte_by_byte(edge: Running) -> None:
-    with socket.create_connection(("127.0.0.1", edge.port), timeout=5) as connection:
+    with edge.connect() as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for byte in post("ada"):
             connection.send(bytes([byte]))
@@ -92,7 +92,7 @@ def test_a_request_may_come_byte_by_byte(edge: Running) -> None:
 
 
 def test_the_same_headers_with_another_length_are_read_afresh(edge: Running) -> None:
-    with socket.create_connection(("127.0.0.1", edge.port), timeout=5) as connection:
+    with edge.connect() as connection:
         for user in ("ada", "a-much-longer-user", "ada", "bob", "eve"):
             connection.sendall(post(user))
             got = read(connection, answers(1))
@@ -101,7 +101,7 @@ def test_the_same_headers_with_another_length_are_read_afresh(edge: Running) -> 
 
 def test_a_known_head_with_a_body_still_to_come_waits_for_it(edge: Running) -> None:
     whole = post("ada")
-    with socket.create_connection(("127.0.0.1", edge.port), timeout=5) as connection:
+    with edge.connect() as connection:
         connection.sendall(whole)
         read(connection, answers(1))
         connection.sendall(whole[:-10])
@@ -138,7 +138,7 @@ def test_a_body_announced_too_large_is_refused_before_it_is_sent(edge: Running) 
 def test_who_asks_first_is_told_to_go_on(edge: Running) -> None:
     whole = post("ada", extra=b"Expect: 100-continue\r\n")
     head, _, body = whole.partition(b"\r\n\r\n")
-    with socket.create_connection(("127.0.0.1", edge.port), timeout=5) as connection:
+    with edge.connect() as connection:
         connection.sendall(head + b"\r\n\r\n")
         assert read(connection, lambda got: b"\r\n\r\n" in got) == b"HTTP/1.1 100 Continue\r\n\r\n"
         connection.sendall(body)
@@ -187,7 +187,7 @@ def test_too_many_headers_are_refused(edge: Running) -> None:
 def test_an_offer_of_http_2_is_not_taken(edge: Running) -> None:
     """Java's client makes it with its first request, and goes on with HTTP/1.1."""
     offer = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABk\r\n"
-    with socket.create_connection(("127.0.0.1", edge.port), timeout=5) as connection:
+    with edge.connect() as connection:
         connection.sendall(post("ada", extra=offer))
         assert b'"value":true' in read(connection, answers(1))
         connection.sendall(post("ada"))
@@ -225,7 +225,7 @@ def test_a_client_that_does_not_read_is_not_buffered_for_ever(edge: Running) -> 
 def test_a_signal_lets_the_last_answers_out(own_store: Store) -> None:
     running = Running(own_store)
     own_store.stall()
-    with socket.create_connection(("127.0.0.1", running.port), timeout=10) as connection:
+    with running.connect() as connection:
         connection.sendall(see("ada"))
         read_before = running.ask("GET", "/health/live").status
         running.process.terminate()

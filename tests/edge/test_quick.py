@@ -67,7 +67,7 @@ def users(store: Store) -> None:
 def test_both_ways_answer_alike(edge: Running, flag: str) -> None:
     """A pipelined request goes the long way, one like that before it on a quiet connection the
     quick one."""
-    with socket.create_connection(("127.0.0.1", edge.port), timeout=5) as connection:
+    with edge.connect() as connection:
         for key in (SERVER, CLIENT):
             for user in USERS:
                 for context in CONTEXTS:
@@ -89,7 +89,7 @@ def test_a_fault_behind_a_known_head_is_refused(edge: Running, context: dict[str
     bad = post("weilidai", context)
     body = len(bad) - bad.index(b"\r\n\r\n") - 4
     padding = body - len(b'{"context": {"targetingKey": ""}}')
-    with socket.create_connection(("127.0.0.1", edge.port), timeout=5) as connection:
+    with edge.connect() as connection:
         if padding > 0:  # a good request with a head of the same bytes
             for _ in range(2):
                 good = post("weilidai", {"targetingKey": "u" * min(padding, 128)})
@@ -122,7 +122,7 @@ def test_an_id_is_taken_from_between_known_bytes_only_where_json_says_the_same(
     usual = post("weilidai", {"targetingKey": "u" * len(between)})
     asked = usual.replace(b"u" * len(between), between)
     assert len(asked) == len(usual)
-    with socket.create_connection(("127.0.0.1", edge.port), timeout=5) as connection:
+    with edge.connect() as connection:
         for sent in (usual, usual, asked, usual, asked, asked):
             answer = ask(connection, sent)
             if sent is asked:
@@ -133,22 +133,22 @@ def test_a_connection_that_stays_open_sees_every_change(
     own_store: Store, own_edge: Running
 ) -> None:
     sent = post("weilidai", {"targetingKey": "ada"}, CLIENT)
-    with socket.create_connection(("127.0.0.1", own_edge.port), timeout=5) as connection:
+    with own_edge.connect() as connection:
         assert [ask(connection, sent)["value"] for _ in range(3)] == [True] * 3
         own_store.publish(flags()[1:])
-        wait_for(lambda: ask(connection, sent).get("errorCode") == "FLAG_NOT_FOUND", seconds=1)
+        wait_for(lambda: ask(connection, sent).get("errorCode") == "FLAG_NOT_FOUND")
         own_store.publish(flags())
-        wait_for(lambda: ask(connection, sent).get("value") is True, seconds=1)
+        wait_for(lambda: ask(connection, sent).get("value") is True)
         own_store.client.hset("huidu:profiles", mapping={"buckets": BUCKETS * 2})
         own_store.tell("snapshot")  # where nobody's profile lies yet
-        wait_for(lambda: ask(connection, sent)["value"] is False, seconds=1)
+        wait_for(lambda: ask(connection, sent)["value"] is False)
         own_store.admit([kind for kind in KeyKind if kind is not KeyKind.CLIENT])
-        wait_for(lambda: ask(connection, sent).get("errorCode") == "GENERAL", seconds=1)
+        wait_for(lambda: ask(connection, sent).get("errorCode") == "GENERAL")
 
 
 def test_every_answer_is_counted_once(own_edge: Running) -> None:
     sent = post("weilidai", {"targetingKey": "ada"})
-    with socket.create_connection(("127.0.0.1", own_edge.port), timeout=5) as connection:
+    with own_edge.connect() as connection:
         for _ in range(50):
             ask(connection, sent)
             connection.sendall(sent + sent)

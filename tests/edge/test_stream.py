@@ -14,7 +14,7 @@ from tests.edge.running import CLIENT, INGEST, SERVER, Running, Store, flags, re
 
 @contextmanager
 def listening(edge: Running, path: str, *lines: str) -> Iterator[socket.socket]:
-    with socket.create_connection(("127.0.0.1", edge.port), timeout=5) as connection:
+    with edge.connect() as connection:
         head = [f"GET {path} HTTP/1.1", "Host: edge", *lines, "", ""]
         connection.sendall("\r\n".join(head).encode())
         yield connection
@@ -96,7 +96,7 @@ def test_a_thousand_listeners_hear_at_once(own_store: Store, own_edge: Running) 
     request = f"GET /events/v1/stream HTTP/1.1\r\nX-API-Key: {SERVER}\r\n\r\n"
     try:
         for _ in range(1_000):
-            stream = socket.create_connection(("127.0.0.1", own_edge.port), timeout=5)
+            stream = own_edge.connect()
             stream.sendall(request.encode())
             streams.append(stream)
         for stream in streams:
