@@ -23,7 +23,7 @@ from typing import Any
 from local.child import Child, child_setup
 from local.processes import command_of
 
-START_SECONDS = 30.0
+START_SECONDS = 120.0
 
 # No network port, and nothing acknowledged is lost: fsync and synchronous_commit stay on.
 POSTGRES_SETTINGS = {

@@ -18,6 +18,7 @@ import pytest
 
 from huidu import reasons
 from tests.edge.running import CLIENT, SERVER, Running, Store, flags
+from tests.waiting import PATIENCE
 
 HERE = Path(__file__).parent
 
@@ -60,6 +61,7 @@ def test_the_python_provider_understands_us(world: tuple[Store, Running]) -> Non
     provider = ofrep.OFREPProvider(
         f"http://127.0.0.1:{edge.port}",
         headers_factory=lambda: {"Authorization": f"Bearer {SERVER}"},
+        timeout=PATIENCE,
     )
     shown = provider.resolve_boolean_details("weilidai", False, EvaluationContext("ada"))
     assert (shown.value, shown.variant) == (True, "on")
@@ -77,7 +79,7 @@ def test_the_python_provider_understands_us(world: tuple[Store, Running]) -> Non
 def test_the_node_provider_understands_us(world: tuple[Store, Running], node: Path) -> None:
     _, edge = world
     command = ["node", "server.mjs", f"http://127.0.0.1:{edge.port}", SERVER]
-    said = subprocess.run(command, cwd=node, capture_output=True, text=True, timeout=60)
+    said = subprocess.run(command, cwd=node, capture_output=True, text=True, timeout=5 * PATIENCE)
     assert said.returncode == 0, said.stderr
     told = json.loads(said.stdout)
     assert (told["shown"]["value"], told["shown"]["variant"]) == (True, "on")
@@ -116,7 +118,7 @@ def test_the_web_provider_hears_of_a_change(world: tuple[Store, Running], node: 
         assert changed["weilidai"]["errorCode"] == reasons.FLAG_NOT_FOUND
         page.stdin.write("enough\n")
         page.stdin.flush()
-        page.wait(10)
+        page.wait(PATIENCE)
     store.publish(flags())
 
 

@@ -19,5 +19,5 @@ await OpenFeature.setProviderAndWait(
 );
 client.addHandler(ProviderEvents.ConfigurationChanged, () => say("changed", flags()));
 say("ready", flags());
-setTimeout(() => process.exit(1), 15_000);
+setTimeout(() => process.exit(1), 300_000);
 process.stdin.on("data", () => process.exit(0));

@@ -37,17 +37,16 @@ from huidu.model import (
     ValueType,
     Variant,
 )
+from huidu.sdk import Client
 from huidu.wire import access, names, profile, ring, snapshot
 from huidu.wire.access import Access, Key, KeyKind, digest
 from local.servers import Redis, socket_folder
+from tests.waiting import PATIENCE, wait_for
 
 ENVIRONMENT = "production"
 BUCKETS = 16
 SERVER, CLIENT, INGEST, ADMIN = (f"hd_{kind}_test" for kind in KeyKind)
 ZONE = datetime.timezone(datetime.timedelta(hours=8))
-PATIENCE = 60.0
-"""Seconds a test waits for what must come. Costs nothing where it comes, and a machine with other
-work may need them; a limit that means something is part of the claim it stands in."""
 
 ATTRIBUTES = [
     Attribute(id=1, name="region", type=AttributeType.REGION, source=AttributeSource.EITHER),
@@ -302,6 +301,17 @@ class Running:
         finally:
             connection.close()
 
+    def client(self) -> Client:
+        """An SDK's client of this server that asks for what is held; to be closed."""
+        return Client(
+            f"http://127.0.0.1:{self.port}",
+            SERVER,
+            held=True,
+            exposures=False,
+            timeout=PATIENCE,
+            start_seconds=PATIENCE,
+        )
+
     def check(self, flag: str, user: str, *, key: str = SERVER, **context: Any) -> Response:
         body = json.dumps({"context": {"targetingKey": user, **context}}).encode()
         return self.ask("POST", f"/ofrep/v1/evaluate/flags/{flag}", body, bearer(key))
@@ -344,11 +354,3 @@ def read(connection: socket.socket, until: Callable[[bytes], bool]) -> bytes:
 
 def bearer(key: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {key}", "Content-Type": "application/json"}
-
-
-def wait_for(claim: Callable[[], Any], *, seconds: float = PATIENCE) -> None:
-    """Wait until `claim()` holds; it is the only wait in these tests."""
-    deadline = time.monotonic() + seconds
-    while not claim():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)

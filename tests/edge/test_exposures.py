@@ -8,7 +8,8 @@ from typing import Any
 from huidu import reasons
 from huidu.model import Admission
 from huidu.wire import names
-from tests.edge.running import Running, Store, wait_for
+from tests.edge.running import Running, Store
+from tests.waiting import wait_for
 
 
 def sent(store: Store) -> list[dict[str, Any]]:

@@ -14,17 +14,8 @@ from edge.feed import POLL_SECONDS
 from huidu import reasons
 from huidu.wire import names, profile, snapshot
 from huidu.wire.access import KeyKind
-from tests.edge.running import (
-    BUCKETS,
-    CLIENT,
-    SERVER,
-    Response,
-    Running,
-    Store,
-    bearer,
-    flags,
-    wait_for,
-)
+from tests.edge.running import BUCKETS, CLIENT, SERVER, Response, Running, Store, bearer, flags
+from tests.waiting import wait_for
 
 MISSED = "huidu_profile_deadlines_missed_total"
 

@@ -14,9 +14,9 @@ import pytest
 
 from huidu import reasons
 from huidu.model import Capacity, Flag, Gate, Partner, place_of, place_slot
-from huidu.sdk import Client
 from huidu.wire import names, places
-from tests.edge.running import ENVIRONMENT, SERVER, ZONE, Running, Store, flags, rollout, wait_for
+from tests.edge.running import ENVIRONMENT, ZONE, Running, Store, flags, rollout
+from tests.waiting import wait_for
 
 SLOT = 9
 
@@ -167,7 +167,7 @@ def test_a_local_check_takes_no_place(asked: Store, shop: Running):
     today = datetime.datetime.now(ZONE).date()
     place = {place_slot(SLOT): place_of(3)}
     asked.hold("owner", region="440300", updated=today, admissions=place)
-    with_held = Client(f"http://127.0.0.1:{shop.port}", SERVER, held=True, exposures=False)
+    with_held = shop.client()
     try:
         assert with_held.check("loan", "owner").visible
         answer = with_held.check("loan", "ada")

@@ -21,8 +21,8 @@ from tests.edge.running import (
     Store,
     bearer,
     flags,
-    wait_for,
 )
+from tests.waiting import wait_for
 
 SNAPSHOT = "/api/v1/snapshot"
 
@@ -116,7 +116,7 @@ def test_what_only_the_application_can_answer_goes_on_to_it(store: Store) -> Non
 
 @pytest.fixture
 def client(own_edge: Running) -> Iterator[Client]:
-    made = Client(f"http://127.0.0.1:{own_edge.port}", SERVER, held=True, exposures=False)
+    made = own_edge.client()
     yield made
     made.close()
 

@@ -204,7 +204,7 @@ def test_a_client_that_leaves_while_it_waits_harms_nobody(own_store: Store) -> N
     try:
         own_store.stall()
         for _ in range(20):
-            with socket.create_connection(("127.0.0.1", running.port)) as connection:
+            with running.connect() as connection:
                 connection.sendall(see("ada") * 3)
         own_store.resume()
         assert running.ask("GET", "/health/live").status == 200
@@ -213,12 +213,19 @@ def test_a_client_that_leaves_while_it_waits_harms_nobody(own_store: Store) -> N
         running.stop()
 
 
+def flood(connection: socket.socket) -> None:
+    """A hundred megabytes of requests."""
+    batch = see("ada") * 200
+    for _ in range(100_000_000 // len(batch)):
+        connection.sendall(batch)
+
+
 def test_a_client_that_does_not_read_is_not_buffered_for_ever(edge: Running) -> None:
-    with socket.create_connection(("127.0.0.1", edge.port), timeout=0.5) as connection:
+    with edge.connect() as connection:
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-        batch = see("ada") * 200
+        connection.settimeout(0.5)
         with pytest.raises(TimeoutError):  # the server stops reading, so we cannot go on sending
-            connection.sendall(batch * 5_000)
+            flood(connection)
     assert edge.ask("GET", "/health/live").status == 200
 
 

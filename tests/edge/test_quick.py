@@ -14,19 +14,9 @@ from huidu.engine import compile_snapshot
 from huidu.model import Attribute, AttributeSource, AttributeType, Snapshot
 from huidu.wire import profile
 from huidu.wire.access import KeyKind
-from tests.edge.running import (
-    BUCKETS,
-    CLIENT,
-    SERVER,
-    ZONE,
-    Running,
-    Store,
-    bearer,
-    flags,
-    read,
-    wait_for,
-)
+from tests.edge.running import BUCKETS, CLIENT, SERVER, ZONE, Running, Store, bearer, flags, read
 from tests.edge.test_protocol import answers, bodies
+from tests.waiting import wait_for
 
 USERS = ("ada", "bob", "eve", "stranger", "admitted", "damaged", "金", "a" * 128)
 CONTEXTS: tuple[dict[str, Any], ...] = (

@@ -13,7 +13,8 @@ from huidu import reasons, vectors
 from huidu.errors import InputError
 from huidu.wire import names, ofrep, snapshot
 from huidu.wire.access import KeyKind
-from tests.edge.running import BUCKETS, Running, Store, wait_for
+from tests.edge.running import BUCKETS, Running, Store
+from tests.waiting import wait_for
 
 ENVIRONMENT = "vectors"
 

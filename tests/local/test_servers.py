@@ -27,12 +27,12 @@ def home(tmp_path: Path) -> Iterator[Path]:
     shutil.rmtree(socket_folder(tmp_path), ignore_errors=True)
 
 
-def gone(pid: int, seconds: float = 15.0) -> bool:
+def gone(pid: int, seconds: float = 120.0) -> bool:
     """Whether the process ends within `seconds`."""
     return eventually(lambda: not beginning(pid), seconds)
 
 
-def eventually(claim: Callable[[], bool], seconds: float = 15.0) -> bool:
+def eventually(claim: Callable[[], bool], seconds: float = 120.0) -> bool:
     deadline = time.monotonic() + seconds
     while not claim():
         if time.monotonic() > deadline:

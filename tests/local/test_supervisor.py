@@ -15,6 +15,7 @@ import pytest
 from local.child import Child
 from local.processes import Known, Register, beginning, sweep
 from local.supervisor import Backoff, Signals, Supervisor
+from tests.waiting import PATIENCE
 
 STAYS = "import time; print('here', flush=True); time.sleep(600)"
 STUBBORN = f"import signal; signal.signal(15, signal.SIG_IGN); {STAYS}"
@@ -35,7 +36,7 @@ class Stage:
     def child(self, name: str, code: str, grace: float = 10) -> Child:
         return Child(name, [sys.executable, "-c", code], self.folder / "logs", grace=grace)
 
-    def until(self, claim: Callable[[], bool], seconds: float = 20) -> None:
+    def until(self, claim: Callable[[], bool], seconds: float = PATIENCE) -> None:
         deadline = time.monotonic() + seconds
         while not claim():
             assert time.monotonic() < deadline, self.said
@@ -115,9 +116,11 @@ def test_a_second_request_to_stop_does_not_wait_for_the_grace(stage: Stage) -> N
     child = stage.child("web", STUBBORN, grace=600)
     stage.supervisor.start(child)
     stage.until(lambda: "here" in child.last_words())
-    again = f"import os, time; time.sleep(0.3); os.kill({os.getpid()}, 2)"
+    # Again and again: only what comes while `stop` goes on is a second request.
+    again = f"import os, time\nwhile not time.sleep(0.1): os.kill({os.getpid()}, 2)"
     impatient = subprocess.Popen([sys.executable, "-c", again])
     stage.supervisor.stop([["web"]], hurried=["web"])
+    impatient.kill()
     impatient.wait()
     assert child.process is not None
     assert child.process.returncode == -signal.SIGKILL
@@ -141,7 +144,7 @@ def test_the_next_start_ends_what_a_killed_supervisor_left(tmp_path: Path) -> No
     leftovers = Register(register.file).left_behind()
     assert [known.pid for known in leftovers] == [orphan.pid]
     sweep(leftovers, said.append, seconds=0.3)
-    assert orphan.wait(10) in (-signal.SIGKILL, -signal.SIGTERM)
+    assert orphan.wait(PATIENCE) in (-signal.SIGKILL, -signal.SIGTERM)
     assert f"web ({orphan.pid})" in said[0]
     assert Register(register.file).left_behind() == []
 

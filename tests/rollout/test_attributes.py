@@ -231,6 +231,6 @@ def test_a_rename_waits_for_rules_that_are_being_written(flag: Flag, score: Attr
         other.start()
         other.join(0.3)
         assert other.is_alive()
-    other.join(10)
+    other.join()
     assert faults == ["attribute.in_use"]
     assert json.dumps(list(flag.gates.values_list("rule", flat=True))).count("tier_score") == 1

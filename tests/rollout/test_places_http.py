@@ -20,9 +20,10 @@ from cohorts.services import rebuild
 from rollout.models import Rollout
 from rollout.services import flags, funding, keys, publishing, store
 from rollout.services.desk import Desk
-from tests.edge.running import Running, Store, wait_for
+from tests.edge.running import Running, Store
 from tests.rollout.conftest import ANN, BOB, PLACE
 from tests.rollout.test_places import LHASA, bank, gated
+from tests.waiting import wait_for
 
 __all__ = ["gated"]
 TOKEN = "hd_server_" + "t" * 24
@@ -189,7 +190,7 @@ def test_a_redis_that_dies_midway_lets_nobody_in_beyond_the_cap_and_loses_nobody
 
 def _kill_when(shop: Shop, given: int) -> None:
     try:
-        wait_for(lambda: Place.objects.count() >= given, seconds=20)
+        wait_for(lambda: Place.objects.count() >= given)
         shop.edges[1].process.send_signal(signal.SIGKILL)
     finally:
         connection.close()

@@ -15,6 +15,7 @@ from huidu.wire import snapshot as wire
 from rollout.models import Flag, Outbox, Rollout, Snapshot
 from rollout.services import flags, keys, publishing, rollouts, store
 from tests.rollout.conftest import ANN, PLACE
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 
@@ -34,9 +35,9 @@ def test_a_change_is_in_the_store_when_the_call_returns(flag: Flag, redis: Redis
 def test_every_node_is_told_the_sequence(flag: Flag, redis: Redis):
     channel = redis.pubsub()
     channel.subscribe(names.PUBLISHED_CHANNEL)
-    channel.get_message(timeout=1)
+    channel.get_message(timeout=PATIENCE)
     flags.update(flag, {"payload": {"a": 1}}, by=ANN)
-    message = channel.get_message(timeout=1)
+    message = channel.get_message(timeout=PATIENCE)
     assert message is not None
     sequence = int(redis.get(names.sequence(PLACE)))
     assert json.loads(message["data"]) == {

@@ -23,10 +23,11 @@ from huidu.wire import receipt as wire
 from huidu.wire import snapshot as snapshots
 from rollout.models import AuditEntry, Receipt, Snapshot, StreamMark
 from rollout.services import forget, keys, receipts, replay_receipts
-from tests.edge.running import Running, Store, flags, wait_for
+from tests.edge.running import Running, Store, flags
 from tests.rollout.admin.test_writes import logged_in
 from tests.rollout.conftest import ANN, PLACE
 from tests.rollout.test_forget import tables_naming
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.django_db(transaction=True)
 PUBLISHED: list[Any] = []

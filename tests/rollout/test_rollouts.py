@@ -21,6 +21,7 @@ from rollout.services import changes, compliance, flags, metrics, rollouts, stag
 from rollout.services.audit import ENGINE
 from rollout.services.changing import ApprovalNeededError
 from tests.rollout.conftest import ANN, BOB, PLACE, add_stage, start
+from tests.waiting import PATIENCE
 
 pytestmark = pytest.mark.django_db(transaction=True)
 Status = Rollout.Status
@@ -286,7 +287,7 @@ def test_a_kill_does_not_wait_for_a_step_that_takes_long(running: Rollout):
         try:
             with steps.step(running, "promoted", ENGINE, "proven"):
                 drawing.set()
-                assert killed.wait(10)
+                assert killed.wait(PATIENCE)
         except Exception as error:
             faults.append(error)
         finally:
@@ -294,7 +295,7 @@ def test_a_kill_does_not_wait_for_a_step_that_takes_long(running: Rollout):
 
     thread = Thread(target=slow_step)
     thread.start()
-    assert drawing.wait(10)
+    assert drawing.wait(PATIENCE)
     assert flags.kill(Flag.objects.get(pk=running.flag_id), by=BOB, reason="fire").reached_nodes
     killed.set()
     thread.join()

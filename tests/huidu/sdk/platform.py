@@ -112,7 +112,7 @@ class Platform:
 
     def __init__(self, data: bytes) -> None:
         self.data = data
-        self.events: list[dict[str, Any]] = []
+        self._events: dict[str, dict[str, Any]] = {}
         self.requests: list[str] = []
         self.profiles: dict[str, bytes] = {}
         self.fail_with = 0
@@ -121,6 +121,14 @@ class Platform:
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
         self.url = f"http://127.0.0.1:{self._server.server_port}"
+
+    @property
+    def events(self) -> list[dict[str, Any]]:
+        """What it was told; as on the real one, an event that is sent again counts once."""
+        return list(self._events.values())
+
+    def record(self, events: list[dict[str, Any]]) -> None:
+        self._events.update((each["event_id"], each) for each in events)
 
     def publish(self, data: bytes) -> None:
         self.data = data
@@ -162,7 +170,7 @@ def _handler(platform: Platform) -> type[BaseHTTPRequestHandler]:
             if platform.fail_with:
                 self._answer(platform.fail_with, b"{}")
                 return
-            platform.events.extend(body["events"])
+            platform.record(body["events"])
             self._answer(200, b"{}")
 
         def _stream(self) -> None:

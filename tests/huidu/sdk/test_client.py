@@ -11,11 +11,12 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from huidu.sdk import Client
+from huidu.sdk import Client, held
 from huidu.sdk.testing import override
 from huidu.wire import profile, ring
 from huidu.wire import snapshot as wire
 from tests.huidu.sdk.platform import Platform, snapshot
+from tests.waiting import PATIENCE, wait_for
 
 STAFF = {"staff": True, "region": "440300"}
 
@@ -32,7 +33,8 @@ def connect(platform: Platform) -> Iterator[Callable[..., Client]]:
     clients: list[Client] = []
 
     def make(**options: object) -> Client:
-        client = Client(platform.url, "hd_server_test", **options)  # type: ignore[arg-type]
+        patience: dict[str, object] = {"timeout": PATIENCE, "start_seconds": PATIENCE}
+        client = Client(platform.url, "hd_server_test", **(patience | options))  # type: ignore[arg-type]
         clients.append(client)
         return client
 
@@ -76,8 +78,11 @@ def test_held_facts_are_those_of_today(connect, platform):
     assert not client.visible("busy", "u2")
 
 
-def test_while_facts_cannot_be_fetched_nobody_is_shown_and_nobody_waits(connect, platform):
-    client = connect(held=True, timeout=5.0)
+def test_while_facts_cannot_be_fetched_nobody_is_shown_and_nobody_waits(
+    connect, platform, monkeypatch
+):
+    monkeypatch.setattr(held, "REST_SECONDS", 3600)
+    client = connect(held=True)
     platform.fail_with = 503
     answers = [client.check("weilidai", f"u{number}", STAFF) for number in range(50)]
     assert {(each.visible, each.why) for each in answers} == {(False, "system.error")}
@@ -111,10 +116,9 @@ def test_no_argument_makes_a_check_raise(connect, flag, user, attributes):
 def test_a_change_arrives_over_the_stream(connect, platform):
     client = connect(poll_seconds=3600)
     news = changed(client)
-    while not client.streaming:
-        pass
+    wait_for(lambda: client.streaming)
     platform.publish(wire.encode(snapshot(2, killed=True)))
-    assert news.wait(5)
+    assert news.wait(PATIENCE)
     assert client.check("weilidai", "u1").why == "killed"
 
 
@@ -122,7 +126,7 @@ def test_a_change_arrives_by_polling_when_no_stream_can_be_had(connect, platform
     client = connect(poll_seconds=0.05, stream=False)
     news = changed(client)
     platform.data = wire.encode(snapshot(2, killed=True))
-    assert news.wait(5)
+    assert news.wait(PATIENCE)
     assert client.check("weilidai", "u1").why == "killed"
 
 
@@ -169,7 +173,7 @@ def test_a_client_without_a_platform_answers_at_once_and_becomes_ready_by_itself
     assert client.check("limit", "u1").why == "system.not_ready"
     news = changed(client)
     platform.fail_with = 0
-    assert news.wait(5)
+    assert news.wait(PATIENCE)
     assert client.value("limit", "u1", 0) == 7
 
 
@@ -194,10 +198,10 @@ def test_exposures_wait_out_an_outage(connect, platform):
     client.check("weilidai", "u1")
     sender = threading.Thread(target=client.flush)
     sender.start()
-    while "/api/v1/events" not in platform.requests:
-        pass
+    wait_for(lambda: "/api/v1/events" in platform.requests)
     platform.fail_with = 0
-    sender.join(10)
+    sender.join()
+    assert client.flush()  # had it given up meanwhile, it would still have kept them
     assert [each["user_id"] for each in platform.events] == ["u1"]
 
 
@@ -223,11 +227,10 @@ def test_a_forked_child_goes_on_by_itself_and_sends_nothing_twice(connect, platf
             client.check("weilidai", "child")
             news = changed(client)
             client.flush()
-            os._exit(0 if news.wait(10) else 3)
+            os._exit(0 if news.wait(PATIENCE) else 3)
         finally:
             os._exit(4)
-    while not any(each["user_id"] == "child" for each in platform.events):
-        pass
+    wait_for(lambda: any(each["user_id"] == "child" for each in platform.events))
     platform.data = wire.encode(snapshot(3))
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     client.close()

@@ -14,14 +14,20 @@ from huidu.sdk import Client
 from huidu.sdk.provider import HuiduProvider
 from huidu.wire import snapshot as wire
 from tests.huidu.sdk.platform import Platform, snapshot
+from tests.waiting import PATIENCE
 
 SOMEBODY = EvaluationContext("u1", {"region": "440300"})
+
+
+def _client(platform: Platform) -> Client:
+    patience = {"timeout": PATIENCE, "start_seconds": PATIENCE}
+    return Client(platform.url, "hd_server_test", stream=False, **patience)
 
 
 @pytest.fixture
 def flags() -> Iterator[OpenFeatureClient]:
     platform = Platform(wire.encode(snapshot(allow_list=frozenset({"u1"}))))
-    api.set_provider(HuiduProvider(Client(platform.url, "hd_server_test", stream=False)))
+    api.set_provider(HuiduProvider(_client(platform)))
     yield api.get_client()
     api.shutdown()
     platform.stop()

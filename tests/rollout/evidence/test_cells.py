@@ -11,6 +11,7 @@ from django.db import connection
 from rollout.models import Arm, Exposure, MetricCell, OutcomeEvent, RollupMark
 from rollout.services import evidence
 from tests.rollout.evidence.conftest import World, at, exposure, outcome
+from tests.waiting import PATIENCE
 
 KINDS = {
     "converted": {"kind": "binary"},
@@ -191,12 +192,12 @@ def test_a_row_still_being_committed_is_not_overlooked(world: World):
         with transaction.atomic():
             world.send(exposure("slow", at()))
             wrote.set()
-            may_commit.wait(10)
+            may_commit.wait(PATIENCE)
         connection.close()
 
     thread = threading.Thread(target=slow_writer)
     thread.start()
-    wrote.wait(10)
+    wrote.wait(PATIENCE)
     world.send(exposure("fast", at()))
     timer = threading.Timer(0.3, may_commit.set)
     timer.start()

@@ -20,6 +20,7 @@ from rollout.services import deciding, messages, review, rollouts, store
 from rollout.services.replay import replay
 from tests.rollout.evidence.conftest import World, at, live
 from tests.rollout.evidence.test_ticks import other_stage
+from tests.waiting import PATIENCE
 
 HARM = {"failed": (0.9, 0.1)}
 WORKERS, TICKS = 4, 3
@@ -30,7 +31,7 @@ def in_another_process(work: Callable[[], Any]) -> int:
     forget_connections()
     child = multiprocessing.get_context("fork").Process(target=work)
     child.start()
-    child.join(60)
+    child.join(PATIENCE)
     assert child.exitcode is not None
     return child.exitcode
 
@@ -99,16 +100,16 @@ def test_two_beats_and_many_workers_make_one_decision_a_look(world: World):
 
     def work() -> None:
         for _ in range(TICKS):
-            start.wait(60)
+            start.wait(PATIENCE)
             results.put(tasks_evidence.review_running_stages())
 
     forget_connections()
     workers = [context.Process(target=work) for _ in range(WORKERS)]
     for each in workers:
         each.start()
-    told = sum((Counter(results.get(timeout=60)) for _ in range(WORKERS * TICKS)), Counter())
+    told = sum((Counter(results.get(timeout=PATIENCE)) for _ in range(WORKERS * TICKS)), Counter())
     for each in workers:
-        each.join(60)
+        each.join(PATIENCE)
     assert [each.exitcode for each in workers] == [0] * WORKERS
     looks = Decision.objects.values_list("stage", "look")
     assert len(looks) == len(set(looks)) == 31

@@ -23,7 +23,8 @@ import psycopg
 import pytest
 
 from local.servers import Postgres, socket_folder
-from tests.edge.running import Running, Store, wait_for
+from tests.edge.running import Running, Store
+from tests.waiting import wait_for
 
 ROOT = Path(__file__).resolve().parents[3]
 STAGES = 20
@@ -133,7 +134,7 @@ class Night:
     def looks(self) -> int:
         return int(self.ask("SELECT count(*) FROM rollout_decision")[0][0])
 
-    def goes_on(self, why: str, seconds: float = 120) -> None:
+    def goes_on(self, why: str, seconds: float = 300) -> None:
         """Every stage is looked at again."""
         before = self.ask("SELECT coalesce(max(id), 0) FROM rollout_decision")[0][0]
         sql = "SELECT count(DISTINCT stage_id) FROM rollout_decision WHERE id > %s"
@@ -187,14 +188,14 @@ def stall_redis(night: Night) -> None:
 
 def kill_worker(night: Night) -> None:
     looks = night.looks()
-    wait_for(lambda: night.looks() > looks, seconds=60)  # it is at work
+    wait_for(lambda: night.looks() > looks)  # it is at work
     night.kill("worker1")
     night.start("worker1")
 
 
 def kill_postgres(night: Night) -> None:
     looks = night.looks()
-    wait_for(lambda: night.looks() > looks, seconds=60)
+    wait_for(lambda: night.looks() > looks)
     assert night.postgres.process is not None
     night.postgres.process.send_signal(signal.SIGQUIT)  # immediately, no checkpoint
     night.postgres.process.wait(30)
@@ -217,7 +218,7 @@ def test_a_night(night: Night, record_property: Callable[[str, object], None]):
     night.django(SET_UP)
     night.edges = [Running(night.redis), Running(night.redis)]
     for edge in night.edges:
-        wait_for(lambda edge=edge: edge.see("flag1", "u1", key=TOKEN).json["visible"], seconds=20)
+        wait_for(lambda edge=edge: edge.see("flag1", "u1", key=TOKEN).json["visible"])
     for name in ("worker1", "worker2", "beat1", "beat2"):
         night.start(name)
     night.goes_on("the start")

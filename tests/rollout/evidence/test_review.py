@@ -20,6 +20,7 @@ from rollout.services import deciding, recorded, replay, review, rollouts, stage
 from rollout.services.audit import Actor
 from rollout.services.review import Reviewed, roll_up_and_review
 from tests.rollout.evidence.conftest import World, at, complete, live, outcome
+from tests.waiting import PATIENCE
 
 Verdict = Decision.Verdict
 ANN = Actor(name="ann", person="ann")
@@ -138,7 +139,7 @@ def together(act: Callable[[], Any], times: int) -> list[Any]:
     start, results = threading.Barrier(times), []
 
     def run() -> None:
-        start.wait(10)
+        start.wait(PATIENCE)
         try:
             results.append(act())
         except Exception as error:

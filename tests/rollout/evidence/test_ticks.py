@@ -15,6 +15,7 @@ from rollout.models import Decision, Flag, Rollout, Stage
 from rollout.services import evidence_reach, gauges, looks
 from rollout.services.sources import SourceError, address
 from tests.rollout.evidence.conftest import NOON, World
+from tests.waiting import PATIENCE
 
 
 def test_every_tick_is_in_the_schedule_and_can_be_found():
@@ -92,12 +93,12 @@ def test_a_writer_that_hangs_delays_reviews_and_breaks_nothing(
         with transaction.atomic():
             write_evidence()
             writing.set()
-            done.wait(10)
+            done.wait(PATIENCE)
         connection.close()
 
     thread = threading.Thread(target=hang)
     thread.start()
-    writing.wait(10)
+    writing.wait(PATIENCE)
     assert tasks_evidence.review_running_stages() == {}
     done.set()
     thread.join()

@@ -12,6 +12,7 @@ from rollout.services import evidence, look_rows, review
 from rollout.services.replay import replay
 from tests.rollout.evidence.conftest import World, at, live, outcome
 from tests.rollout.evidence.test_ticks import other_stage
+from tests.waiting import PATIENCE
 
 RATES = {"failed": (0.2, 0.2)}
 
@@ -84,12 +85,12 @@ def test_a_stage_that_somebody_holds_is_passed_by(world: World):
         with transaction.atomic():
             Stage.objects.select_for_update(no_key=True).get(pk=ids[0])
             held.set()
-            done.wait(10)
+            done.wait(PATIENCE)
         connection.close()
 
     thread = threading.Thread(target=hold)
     thread.start()
-    held.wait(10)
+    held.wait(PATIENCE)
     found = review.review_together(ids, now=at(hours=1))
     done.set()
     thread.join()
@@ -111,12 +112,12 @@ def test_a_user_who_meets_a_stage_does_not_keep_its_look_waiting(world: World):
                     "SELECT 1 FROM rollout_stage WHERE id = %s FOR KEY SHARE", [world.stage.pk]
                 )
             met.set()
-            done.wait(10)
+            done.wait(PATIENCE)
         connection.close()
 
     thread = threading.Thread(target=meet)
     thread.start()
-    met.wait(10)
+    met.wait(PATIENCE)
     assert review.review_stage(world.stage.pk, now=at(hours=1)) is not None
     done.set()
     thread.join()
