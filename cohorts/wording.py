@@ -73,6 +73,27 @@ def unit_of(unit: str) -> str:
     return str(UNITS.get(unit, unit))
 
 
+def number(value: Any) -> str:
+    """A number as people read it, whole ones without ``.0``; other values as they are."""
+    if not _counts(value):
+        return str(value)
+    rounded = round(value, 2)
+    return f"{int(rounded) if rounded == int(rounded) else rounded:,}"
+
+
+def with_unit(value: Any, unit: str) -> str:
+    """A value with its unit, as `unit_of` says it; money as each language writes it."""
+    if unit != str(UNITS["CNY"]) or not _counts(value):
+        return f"{number(value)} {unit}".strip()
+    if (get_language() or "").startswith("zh"):
+        return f"{value:,.0f} {unit}" if value == int(value) else f"{value:,.2f} {unit}"
+    return f"{unit} {value:,.2f}"
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, int | float | Decimal) and not isinstance(value, bool)
+
+
 def rule_in_words(rule: Any, words: Vocabulary) -> str:
     """The rule as one sentence; what it cannot read is told as JSON, never left out.
 

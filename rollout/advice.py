@@ -135,10 +135,13 @@ def _set(one: ChangeSet, language: str, words: Wording) -> list[dict[str, Any]]:
 
 
 def _number(value: Any) -> str:
+    if isinstance(value, float):  # money and scores: 0, not 0.0
+        value = int(value) if value.is_integer() else round(value, 2)
     return f"{value:,}" if isinstance(value, int | float) else str(value)
 
 
 def _named(step: Step, language: str, words: Wording) -> str:
     gate = words.gates.get(step.key) if step.kind is StepKind.GATE else None
     label = (gate.label_zh if language == "zh" else gate.label_en) if gate is not None else ""
-    return label or f"{wording.STEPS[step.kind].in_language(language)} {step.key}".strip()
+    kind = wording.STEPS[step.kind].in_language(language)
+    return label or f"{kind} {words.stage(step.key, language)}".strip()

@@ -34,7 +34,8 @@ NAMELESS: Final = Text("", "")
 class Wording:
     """What the database says about names and texts.
 
-    `labels` by attribute name; `secret` attributes are read by the risk voice only; `gates` by key;
+    `labels` by attribute name; `secret` attributes are read by the risk voice only; `gates` and
+    `stages` by key;
     `texts` are approved ones by code; `product` is what texts call the flag.
     """
 
@@ -43,6 +44,12 @@ class Wording:
     gates: Mapping[str, Gate] = field(default_factory=dict)
     texts: Mapping[str, ReasonText] = field(default_factory=dict)
     product: Text = NAMELESS
+    stages: Mapping[str, Text] = field(default_factory=dict)
+
+    def stage(self, key: str | None, language: str) -> str:
+        """What people call a stage; its key where it has no name."""
+        label = self.stages.get(key or "")
+        return (label.in_language(language) if label else "") or key or ""
 
     def told(self, why: str, dimension: str = "") -> Script:
         """The texts for a code: the approved ones, else those the product ships.
@@ -92,7 +99,7 @@ def tell(
         "refusals": [step.why for step in found.refusals],
         "missing": _missing(found.refusals, language, words, show_secret=audience == "risk"),
         "draw": _draw(found),
-        "when": _next_stage(answer.why, flag) or _refill(first),
+        "when": _next_stage(answer.why, flag, language, words) or _refill(first),
         "review": wording.REVIEW.in_language(language),
     }
 
@@ -121,7 +128,7 @@ def _to_customer(
             words,
         ),
         "missing": missing,
-        "when": _next_stage(why, flag) or _refill(first),
+        "when": _next_stage(why, flag, language, words) or _refill(first),
         "payload": answer.payload,
         "review": wording.REVIEW.in_language(language),
     }
@@ -175,7 +182,7 @@ def _script(found: Explanation, step: Step | None, language: str, words: Wording
         if gates_own and not (own and own.say_zh):
             advice = told.advice.in_language(language)
             say = f"{gates_own}{_space(language) if advice else ''}{advice}"
-    names = {"code": why, "stage": found.answer.stage or ""}
+    names = {"code": why, "stage": words.stage(found.answer.stage, language)}
     return {
         "code": why,
         "say": _with_names(say, language, words, **names),
@@ -191,7 +198,7 @@ def _step(step: Step, audience: str, language: str, words: Wording) -> dict[str,
     return {
         "kind": step.kind,
         "key": step.key,
-        "label": label or _name(step, language),
+        "label": label or _name(step, language, words),
         "dimension": step.dimension,
         "outcome": step.outcome,
         "why": step.why,
@@ -218,9 +225,9 @@ def _details(step: Step, audience: str) -> dict[str, Any]:
     return step.details | {"partners": partners}
 
 
-def _name(step: Step, language: str) -> str:
+def _name(step: Step, language: str, words: Wording) -> str:
     kind = wording.STEPS[step.kind].in_language(language)
-    return f"{kind} {step.key}".strip()
+    return f"{kind} {words.stage(step.key, language)}".strip()
 
 
 def _need(need: Need, language: str, words: Wording) -> dict[str, Any]:
@@ -304,14 +311,21 @@ def _draw(found: Explanation) -> dict[str, Any] | None:
     }
 
 
-def _next_stage(why: str, flag: model.Flag | None) -> dict[str, Any] | None:
+def _next_stage(
+    why: str, flag: model.Flag | None, language: str, words: Wording
+) -> dict[str, Any] | None:
     """The next planned stage, for users whom only the release itself keeps waiting."""
     if flag is None or flag.rollout is None or not why.startswith(("stage.", "region.ceiling")):
         return None
     following = flag.rollout.stages[flag.rollout.current + 1 :]
     if not following:
         return None
-    return {"stage": following[0].key, "planned_at": following[0].starts_at}
+    key = following[0].key
+    return {
+        "stage": key,
+        "label": words.stage(key, language),
+        "planned_at": following[0].starts_at,
+    }
 
 
 def _refill(step: Step | None) -> dict[str, Any] | None:

@@ -11,8 +11,10 @@ from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from unfold.admin import ModelAdmin
 
+from cohorts.admin.readable import ReadableMixin
 
-class ReadOnlyAdmin(ModelAdmin):
+
+class ReadOnlyAdmin(ReadableMixin, ModelAdmin):
     """Rows that only the platform writes: they can be searched, filtered and read."""
 
     actions = None

@@ -9,7 +9,7 @@ from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
 
-from cohorts.admin.base import ReadOnlyAdmin, badge, json_block
+from cohorts.admin.base import ReadOnlyAdmin, badge
 from cohorts.admin.fields import shown_percent
 from cohorts.models import Draw, DrawJob, ImportJob, RetentionRun
 from cohorts.services.verify import receipt_faults
@@ -66,7 +66,22 @@ class DrawAdmin(ReadOnlyAdmin):
 
     @display(description=_("users by weight"))
     def chances(self, row: Draw) -> SafeString:
-        return json_block(row.strata)
+        rows = format_html_join(
+            "",
+            "<tr><td>{}</td><td>{}</td><td>{}</td><td>{}</td></tr>",
+            (
+                (
+                    each["weight"],
+                    f"{each['eligible']:,}",
+                    f"{each['drawn']:,}",
+                    f"{each['chance']:.4%}",
+                )
+                for each in row.strata
+            ),
+        )
+        heads = (_("Weight"), _("Eligible users"), _("Users drawn"), _("Chance to be drawn"))
+        head = format_html_join("", "<th>{}</th>", ((each,) for each in heads))
+        return format_html('<table class="hd-table"><tr>{}</tr>{}</table>', head, rows)
 
 
 @admin.register(RetentionRun)

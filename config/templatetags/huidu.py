@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
+from typing import Any
 
 from django import template
 from django.utils import timezone
 from django.utils.translation import gettext, ngettext
 
-from cohorts.wording import shown_percent
+from cohorts.wording import label_of, shown_percent
 
 register = template.Library()
 
@@ -17,6 +18,14 @@ register = template.Library()
 def percent(ppm: int | None) -> str:
     """``50000|percent`` is ``5 %``."""
     return str(shown_percent(ppm))
+
+
+@register.filter
+def called(row: Any) -> str:
+    """What people call a row: its label in their language where it has one."""
+    return (
+        label_of(row) if getattr(row, "label_zh", "") or getattr(row, "label_en", "") else str(row)
+    )
 
 
 @register.filter

@@ -136,6 +136,10 @@ class ActsMixin(ToldMixin):
             if self._allowed(request, act, row) and act.fits(row)
         ]
 
+    def asked_with(self, row: Any) -> dict[str, Any]:
+        """What the pages that ask tell beside the step, for templates of their own."""
+        return {}
+
     def _allowed(self, request: HttpRequest, act: Act, row: Any) -> bool:
         opts = cast(Any, self).opts
         return request.user.has_perm(f"{opts.app_label}.{act.permission}_{opts.model_name}")
@@ -179,6 +183,7 @@ class ActsMixin(ToldMixin):
                 "back": back,
                 "opts": None,
                 "model_opts": opts,
+                **self.asked_with(row),
             },
         )
 

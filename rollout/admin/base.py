@@ -17,6 +17,7 @@ from django.utils.translation import gettext_lazy as _
 from unfold.admin import ModelAdmin
 from unfold.widgets import UnfoldAdminTextInputWidget
 
+from cohorts.admin.readable import ReadableMixin
 from huidu.errors import HuiduError
 from rollout.admin import faults
 from rollout.services.audit import Actor
@@ -103,7 +104,7 @@ class ToldMixin:
         return cast(HttpResponse, page)
 
 
-class ServiceAdmin(ToldMixin, ModelAdmin):
+class ServiceAdmin(ToldMixin, ReadableMixin, ModelAdmin):
     """Saves by `write` and deletes by `erase`, which call services; nothing else writes.
 
     A service refuses by raising: the transaction is rolled back, and the form is shown again with

@@ -41,12 +41,13 @@ class NoteForm(ReasonForm):
     )
 
 
-def _summary(row: ChangeRequest) -> str:
-    return gettext("%(person)s asks to %(what)s: %(target)s.") % {
+def _summary(row: ChangeRequest, more: str = "") -> str:
+    told = gettext("%(person)s asks to %(what)s: %(target)s.") % {
         "person": row.requested_by,
         "what": kind_in_words(row.kind),
         "target": targets.name_of(row),
     }
+    return f"{told} {more}".strip()
 
 
 ACTS = (
@@ -56,7 +57,8 @@ ACTS = (
         icon="check",
         kind="primary",
         form=NoteForm,
-        does=lambda row: f"{_summary(row)} {gettext('Approving applies it at once.')}",
+        template="huidu/act_change.html",
+        does=lambda row: _summary(row, gettext("Approving applies it at once.")),
         touched=lambda row: targets.touched(row),
         run=lambda row, by, values: changes.approve(row, by=by, note=values["reason"]) and None,
         fits=lambda row: row.status == Status.PENDING,
@@ -67,7 +69,7 @@ ACTS = (
         icon="close",
         kind="danger",
         form=NoteForm,
-        does=lambda row: f"{_summary(row)} {gettext('Refusing leaves everything as it is.')}",
+        does=lambda row: _summary(row, gettext("Refusing leaves everything as it is.")),
         run=lambda row, by, values: changes.reject(row, by=by, note=values["reason"]) and None,
         fits=lambda row: row.status == Status.PENDING,
     ),
@@ -130,6 +132,9 @@ class ChangeRequestAdmin(ActsMixin, ReadOnlyAdmin):
         wanted = {"withdraw"} if mine else {"approve", "reject"}
         return [each for each in super().fitting(request, row) if each["name"] in wanted]
 
+    def asked_with(self, row: Any) -> dict[str, Any]:
+        return {"differences": targets.differences(row)}
+
     def told(self, request: HttpRequest, row: Any) -> dict[str, Any]:
         mine = row.requested_by == request.user.get_username()
         return {
@@ -138,5 +143,6 @@ class ChangeRequestAdmin(ActsMixin, ReadOnlyAdmin):
             "summary": _summary(row),
             "status_badge": self.status_badge(row),
             "differences": targets.differences(row),
+            "applied": row.status == Status.APPLIED,
             "mine": mine and row.status == Status.PENDING,
         }

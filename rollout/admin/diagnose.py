@@ -28,13 +28,13 @@ from cohorts import selectors as who
 from cohorts.admin.fields import shown_percent
 from cohorts.admin.users import RISK_PERMISSION
 from cohorts.models import Profile
-from cohorts.wording import label_of
+from cohorts.wording import label_of, number
 from huidu import model
 from huidu.engine import Compiled
 from huidu.errors import HuiduError
 from rollout.admin import board, faults, step_lines
 from rollout.admin.base import actor
-from rollout.explanations import tell
+from rollout.explanations import Wording, tell
 from rollout.models import Case, Flag
 from rollout.services import (
     audit,
@@ -45,7 +45,6 @@ from rollout.services import (
     replay_receipts,
     since,
     voices,
-    waiting,
 )
 from rollout.services.answering import compiled_snapshot, snapshot_in_force, standing, words_at
 
@@ -282,8 +281,10 @@ def _told(
         "sequence": found.sequence,
         "risk_voice": risk,
         "advice": inside["changes"],
-        "entry": waiting.planned_entry(compiled, found, user),
-        "calm": waiting.calm(compiled, found, user, now) if risk else [],
+        "entry": inside["when"] if "enters_at_ppm" in (inside["when"] or {}) else None,
+        "calm": [
+            {**each, "gate": _gate_name(words, each["gate"])} for each in inside.get("calm", ())
+        ],
         "changed": since.changed(
             environment, flag.key, asked["since"], now, compiled=compiled, user=user, secret=secret
         )
@@ -293,9 +294,9 @@ def _told(
             gettext("%(attribute)s: %(value)s, needed %(wanted)s, %(gap)s short")
             % {
                 "attribute": each["label"],
-                "value": each["value"],
+                "value": number(each["value"]),
                 "wanted": each["wanted"],
-                "gap": each["gap"],
+                "gap": number(each["gap"]),
             }
             for each in inside["missing"]
         ],
@@ -314,6 +315,11 @@ def _draw(draw: dict[str, Any] | None) -> dict[str, Any] | None:
         "position": f"{100 * bucket / whole:.4f}",
         "limit": f"{min(100.0, 100 * threshold * weight / whole):.4f}",
     }
+
+
+def _gate_name(words: Wording, key: str) -> str:
+    gate = words.gates.get(key)
+    return label_of(gate) if gate is not None else key
 
 
 def _stage_name(flag: Flag, key: str | None) -> str:

@@ -19,7 +19,7 @@ from django.utils.translation import gettext_lazy as _
 from cohorts.admin.users import ProfileAdmin as ReadProfileAdmin
 from cohorts.admin.users import facts_list, held_facts, in_words
 from cohorts.models import Profile
-from cohorts.wording import label_of, unit_of
+from cohorts.wording import label_of, unit_of, with_unit
 from huidu.risk import risk_now
 from rollout.admin.acts import Act, ActsMixin
 from rollout.services import forget, protected
@@ -111,10 +111,15 @@ def _shown(request: HttpRequest, row: Profile) -> SafeString | None:
         score = risk_now(float(held["risk_score"]), row.risk_scored_on, timezone.localdate())
         held["risk_score"] = round(score, 2)
     return facts_list(
-        (label_of(each, name), f"{in_words(held[name])} {unit_of(each.unit)}".strip())
+        (label_of(each, name), _in_words(held[name], each.unit))
         for name, each in attributes.items()
         if name in held
     )
+
+
+def _in_words(fact: Any, unit: str) -> str:
+    counted = isinstance(fact, (int, float)) and not isinstance(fact, bool)
+    return with_unit(fact, unit_of(unit)) if counted else in_words(fact)
 
 
 def _held(row: Profile, names: Collection[str]) -> dict[str, Any]:

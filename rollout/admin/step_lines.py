@@ -13,7 +13,7 @@ from django.utils.translation import gettext_lazy as _
 
 from cohorts.admin.base import badge
 from cohorts.admin.fields import shown_percent
-from cohorts.wording import SIGNS, Vocabulary, label_of
+from cohorts.wording import SIGNS, Vocabulary, label_of, with_unit
 from config.templatetags.huidu import ago
 from huidu import history
 from rollout.admin.diagnose_places import partner_lines
@@ -82,7 +82,7 @@ def lines(told: Mapping[str, Any], flag: Flag, gates: Mapping[str, Any]) -> list
                 kind=str(STEPS.get(kind, kind)),
                 outcome=badge(OUTCOMES.get(outcome, outcome), OUTCOME_KIND.get(outcome, "")),
                 state=outcome,
-                needs=[_need(each, words) for each in step["needs"]] + _details(kind, step),
+                needs=[_need(each, words) for each in step["needs"]] + _details(kind, step, row),
                 text=step["text"],
                 why=step["why"] or "",
                 link=_link(kind, row, flag),
@@ -180,19 +180,24 @@ def _said(value: Any, word: Any, words: Vocabulary, unit: str) -> str:
         return ", ".join(told) + (" …" if len(value) > 6 else "")
     if word is not None and word.type == "region" and isinstance(value, str):
         return f"{name_of(value, words.language)} {value}"
-    if isinstance(value, float):
-        value = round(value, 2)
-    return f"{value:,} {unit}".strip() if isinstance(value, (int, float)) else str(value)
+    return with_unit(value, unit) if isinstance(value, (int, float)) else str(value)
 
 
-def _details(kind: str, step: dict[str, Any]) -> list[dict[str, str]]:
+def _class_name(gate: Any, key: str) -> str:
+    """What people call a class of regions; its key where the policy has it no more."""
+    policy = getattr(gate, "region_policy", None)
+    found = policy.classes.filter(key=key).first() if policy is not None else None
+    return label_of(found, key) if found is not None else key
+
+
+def _details(kind: str, step: dict[str, Any], row: Any) -> list[dict[str, str]]:
     details = step["details"]
     lines = []
     if kind == "gate" and details.get("region_class"):
         lines.append(
             {
                 "label": gettext("class of the region"),
-                "value": str(details["region_class"]),
+                "value": _class_name(row, str(details["region_class"])),
                 "needed": gettext("ceiling %(share)s")
                 % {"share": shown_percent(details.get("ceiling_ppm"))},
                 "state": str(step["outcome"]),

@@ -7,11 +7,13 @@ from datetime import timedelta
 from typing import Any
 
 from django.db.models import Model
+from django.utils.dateparse import parse_duration
 from django.utils.translation import gettext
 
 from cohorts.admin.fields import shown_percent
 from cohorts.models import Attribute, Cohort, ListVersion
 from cohorts.wording import Vocabulary, label_of, rule_in_words
+from config.templatetags.huidu import span
 from rollout.models import (
     Case,
     ChangeRequest,
@@ -24,7 +26,7 @@ from rollout.models import (
     Stage,
     Tier,
 )
-from rollout.services import reason_texts
+from rollout.services import changes, reason_texts
 
 MODELS: dict[str, type[Model]] = {
     "case": Case,
@@ -45,7 +47,12 @@ MODELS: dict[str, type[Model]] = {
 def row_of(change: ChangeRequest) -> Any:
     """The row the request names, or None for a new or vanished one."""
     if change.kind == "text.save":  # told by its code; what is in force now stands beside it
-        return reason_texts.filled(change.environment, change.payload.get("code", ""))
+        applied = change.status == ChangeRequest.Status.APPLIED
+        return reason_texts.filled(
+            change.environment,
+            change.payload.get("code", ""),
+            at=change.decided_at if applied else None,  # the new version came just after
+        )
     model = MODELS.get(change.kind.partition(".")[0])
     if model is None or not change.target.isdigit():
         return None
@@ -61,6 +68,8 @@ def name_of_row(row: Any) -> str:
     """What people call a row: its label, with its flag's where it belongs to one."""
     if isinstance(row, Rollout):
         return f"{label_of(row.flag)} #{row.slot}"
+    if isinstance(row, ChangeRequest):
+        return f"{name_of(row)} #{row.pk}"
     if isinstance(row, ReasonText):
         return row.code
     if isinstance(row, Case):
@@ -96,15 +105,23 @@ def flag_of(row: Any) -> Flag | None:
 
 
 def differences(change: ChangeRequest) -> list[dict[str, str]]:
-    """Field by field, what is now and what is asked for, as people read it."""
+    """Field by field, what is now and what is asked for, as people read it.
+
+    Of an applied change: what it found and what it made.
+    """
     row, words = row_of(change), Vocabulary.load()
+    applied = change.status == ChangeRequest.Status.APPLIED
+    found = changes.values_before(change) if applied else {}
     lines = []
     for name, wanted in change.payload.items():
         if name in ("flag", "rollout", "stage") and row is None:
             continue
         if name in ("environment", "code") and change.kind == "text.save":
             continue
-        now = getattr(row, name, None)
+        if applied and change.kind != "text.save":
+            now = found.get(name)
+        else:
+            now = getattr(row, name, None)
         lines.append(
             {
                 "name": field_name(change, name),
@@ -129,14 +146,15 @@ def told(name: str, value: Any, words: Vocabulary) -> str:
         return "—"
     if name == "guards" and isinstance(value, list):
         return "; ".join(_guard_asked(each) for each in value)
+    if name == "stage" and isinstance(value, int):
+        stage = Stage.objects.filter(pk=value).first()
+        return label_of(stage) if stage is not None else str(value)
     if name == "rule":
         return rule_in_words(value, words)
     if name.endswith("_ppm") and isinstance(value, int):
         return str(shown_percent(value))
     if name in ("minimum_stay", "maximum_stay"):
-        from config.templatetags.huidu import span
-
-        return span(value if isinstance(value, timedelta) else timedelta(seconds=float(value)))
+        return span(_as_span(value))
     if isinstance(value, bool):
         return gettext("yes") if value else gettext("no")
     if isinstance(value, Model):
@@ -146,6 +164,13 @@ def told(name: str, value: Any, words: Vocabulary) -> str:
     if isinstance(value, (dict, list)):
         return json.dumps(value, ensure_ascii=False)
     return str(value)
+
+
+def _as_span(value: Any) -> timedelta | None:
+    """A stretch of time as rows hold it, requests carry it (seconds), or the audit log tells it."""
+    if isinstance(value, str):
+        return parse_duration(value)
+    return value if isinstance(value, timedelta) else timedelta(seconds=float(value))
 
 
 def _guard_asked(entry: Any) -> str:

@@ -110,7 +110,7 @@ ACTS = (
         title=_("Apply"),
         icon="check",
         kind="primary",
-        does=lambda row: f"{gettext('The list becomes what was compared.')} {_flags(row)}",
+        does=lambda row: gettext("The list becomes what was compared.") + f" {_flags(row)}",
         touched=_touched,
         run=requesting("list.apply", environment=_here),
         fits=lambda row: row.state == State.READY,

@@ -49,4 +49,4 @@ class ChangeRequest(models.Model):
         ]
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.target}"
+        return f"#{self.pk}"

@@ -17,7 +17,7 @@ from huidu.engine import Compiled, compile_snapshot
 from huidu.errors import InputError
 from huidu.wire import snapshot as wire
 from rollout.explanations import AUDIENCES, Wording
-from rollout.models import AuditEntry, Flag, FundingPartner, Gate, Snapshot
+from rollout.models import AuditEntry, Flag, FundingPartner, Gate, Snapshot, Stage
 from rollout.services import reason_texts
 from rollout.services.payloads import moment
 from rollout.wording import Text
@@ -140,6 +140,10 @@ SELECT md5(concat_ws(
            -- Written once: a new version is a new row.
            (SELECT max(id) FROM rollout_reasontext AS each
             WHERE each.environment = asked.environment),
+           (SELECT string_agg(concat_ws('|', each.key, each.label_zh, each.label_en), '' ORDER BY
+                              each.id)
+            FROM rollout_stage AS each JOIN rollout_rollout AS plan ON plan.id = each.rollout_id
+            WHERE plan.flag_id = flag.id),
            flag.label_zh, flag.label_en
        )),
        flag.id, newest.id, newest.sequence, newest.version
@@ -186,6 +190,12 @@ def _read_standing(
             secret=frozenset(secret),
             gates={each.key: each for each in gates},
             texts=reason_texts.in_force(environment),
+            stages={
+                key: Text(zh, en)
+                for key, zh, en in Stage.objects.filter(rollout__flag=flag)
+                .order_by("rollout__slot")
+                .values_list("key", "label_zh", "label_en")
+            },
             product=Text(named.label_zh or key, named.label_en or key) if named else Text(key, key),
         ),
         capacity_why=next((each.why for each in gates if each.capacity), None),

@@ -15,7 +15,7 @@ from django.db import IntegrityError, transaction
 from django.utils import timezone
 
 from huidu.errors import InputError, StateError
-from rollout.models import ChangeRequest
+from rollout.models import AuditEntry, ChangeRequest
 from rollout.services import audit, case_outcomes, pseudonyms
 from rollout.services.audit import Actor
 from rollout.services.change_kinds import KINDS
@@ -90,6 +90,21 @@ def approve(change: ChangeRequest, *, by: Actor, note: str = "") -> ChangeReques
         _log(change, "change.approved", by, note, after={"status": Status.APPLIED.value})
     change.refresh_from_db()
     return change
+
+
+def values_before(change: ChangeRequest) -> dict[str, Any]:
+    """What an applied change found, field by field, as the audit log tells it."""
+    name = f"change:{change.pk} {change.kind} {change.target}"
+    done = AuditEntry.objects.filter(target=name, action="change.approved").first()
+    if done is None or change.decided_at is None:
+        return {}
+    found: dict[str, Any] = {}
+    # Applied in the transaction of the decision: its entries stand right before `done`.
+    entries = AuditEntry.objects.filter(at__gte=change.decided_at, sequence__lt=done.sequence)
+    for entry in entries.order_by("sequence"):
+        for field, value in (entry.before or {}).items():
+            found.setdefault(field, value)
+    return found
 
 
 def reject(change: ChangeRequest, *, by: Actor, note: str) -> ChangeRequest:

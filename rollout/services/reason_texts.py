@@ -40,9 +40,11 @@ def in_force(environment: str, at: datetime | None = None) -> dict[str, ReasonTe
     return {each.code: each for each in rows.order_by("code", "-version").distinct("code")}
 
 
-def filled(environment: str, code: str) -> ReasonText:
-    """The texts of a code as they are told now, those the product ships among them; not saved."""
-    own = ReasonText.objects.filter(environment=environment, code=code).first()
+def filled(environment: str, code: str, at: datetime | None = None) -> ReasonText:
+    """The texts of a code as they were told at a moment (now by default), those the product ships
+    among them; not saved."""
+    rows = ReasonText.objects.filter(environment=environment, code=code)
+    own = (rows if at is None else rows.filter(live_from__lte=at)).first()
     return _filled(environment, code, own)
 
 

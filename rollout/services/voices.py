@@ -58,7 +58,8 @@ def voice(
                 need["crossing"]["on"] = None if day is None else day.isoformat()
     if lost:
         told["no_longer_held"] = sorted(lost)
-    told["when"] = waiting.planned_entry(compiled, found, user) or told["when"]
+    if entry := waiting.planned_entry(compiled, found, user):
+        told["when"] = {**entry, "label": words.stage(entry["stage"], language)}
     if audience == "risk":
         told["calm"] = waiting.calm(compiled, found, user, at)
     return told

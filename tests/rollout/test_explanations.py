@@ -213,3 +213,10 @@ def test_what_is_missing_is_told_by_the_line_that_holds_for_the_user():
         support = tell(found, compiled.flags["f"], audience="support", language="en", words=words)
         told.append([(each["wanted"], each["gap"]) for each in support["missing"]])
     assert told == [[(">= 15", 1)], [("> 20", 15)]]
+
+
+def test_a_stage_is_told_by_its_name_in_the_readers_language() -> None:
+    words = Wording(stages={"five-percent": Text("5% 用户", "5 % of users"), "bare": Text("", "")})
+    assert words.stage("five-percent", "zh") == "5% 用户"
+    assert words.stage("five-percent", "en") == "5 % of users"
+    assert (words.stage("bare", "en"), words.stage(None, "en")) == ("bare", "")

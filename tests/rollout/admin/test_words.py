@@ -10,7 +10,7 @@ import pytest
 from django.utils import translation
 
 from cohorts.regions import name_of, regions
-from cohorts.wording import Vocabulary, Word, rule_in_words
+from cohorts.wording import Vocabulary, Word, rule_in_words, unit_of, with_unit
 from huidu.errors import RuleError, StateError
 from huidu.promotion import gather, texts
 from rollout.admin import faults
@@ -48,6 +48,20 @@ WORDS = {
 def test_a_rule_is_told_in_chinese(rule: Any, told: str) -> None:
     with translation.override("zh-hans"):
         assert rule_in_words(rule, Vocabulary("zh-hans", WORDS, {"heavy": "高频"})) == told
+
+
+@pytest.mark.parametrize(
+    ("value", "zh", "en"),
+    [
+        (0.0, "0 元", "CNY 0.00"),
+        (12.5, "12.50 元", "CNY 12.50"),
+        (200_000, "200,000 元", "CNY 200,000.00"),
+    ],
+)
+def test_money_is_written_as_each_language_writes_it(value: float, zh: str, en: str) -> None:
+    for language, told in (("zh-hans", zh), ("en", en)):
+        with translation.override(language):
+            assert with_unit(value, unit_of("CNY")) == told
 
 
 def test_regions_are_called_by_name_districts_by_the_city_around_them() -> None:

@@ -10,9 +10,12 @@ from django.contrib.auth.models import Permission, User
 from django.test import Client
 from django.urls import reverse
 
+from cohorts.admin.fields import shown_percent
 from cohorts.models import Cohort
+from config.templatetags.huidu import span
+from rollout.admin import targets
 from rollout.models import ApiKey, AuditEntry, ChangeRequest, ComplianceItem, Flag, Gate, Stage
-from rollout.services import publishing, reach
+from rollout.services import changes, publishing, reach
 from tests.rollout.admin import world
 
 pytestmark = pytest.mark.django_db
@@ -161,6 +164,21 @@ def test_a_gate_of_a_live_flag_waits_for_another(
     assert Gate.objects.get(pk=bank.gate.pk).rule == {">=": [{"var": "age"}, 21]}
 
 
+def test_an_applied_change_tells_what_it_found_and_what_it_made(
+    wang: Client, bank: world.World
+) -> None:
+    was = bank.gate.label_en
+    filed = changes.request(
+        "gate.save", bank.gate.pk, {"label_en": "Clearer"}, environment="production", by=world.WANG,
+        reason="clearer",
+    )  # fmt: skip
+    changes.approve(filed, by=world.LI, note="read it")
+    [line] = targets.differences(ChangeRequest.objects.get(pk=filed.pk))
+    assert (line["now"], line["then"]) == (was, "Clearer")
+    page = wang.get(reverse("admin:rollout_changerequest_change", args=(filed.pk,)))
+    assert "Became" in page.content.decode()
+
+
 def test_a_filed_change_needs_a_reason(wang: Client, bank: world.World) -> None:
     url = reverse("admin:rollout_gate_change", args=(bank.gate.pk,))
     sent = form_of(wang, url) | {"rule": '{">=": [{"var": "age"}, 21]}'}
@@ -225,6 +243,11 @@ def test_who_may_only_look_gets_no_buttons_and_no_steps(bank: world.World) -> No
     page = client.get(reverse("admin:rollout_flag_change", args=(bank.flag.pk,)))
     assert page.status_code == 200
     assert "/act/" not in page.content.decode()
+    stage = client.get(reverse("admin:rollout_stage_change", args=(bank.stage.pk,)))
+    told = stage.content.decode()
+    assert str(shown_percent(bank.stage.share_ppm)) in told
+    assert span(bank.stage.minimum_stay) in told
+    assert str(bank.stage.minimum_stay) not in told
 
 
 def test_who_does_not_write_gates_reads_no_fraud_signals(bank: world.World) -> None:
