@@ -30,19 +30,21 @@ class Step(msgspec.Struct, frozen=True):
         kind: ``gate`` for gates, else ``code``.
         key: of the gate, else the code.
         why: the code of the refusal.
+        lasting: a gate, or asked before the gates; not stages, draws and places, which come round.
     """
 
     kind: str
     key: str
     why: str
     refused: str
+    lasting: bool = True
 
 
 class FlagSql:
     """One flag of a compiled snapshot over the table of users.
 
     Attributes:
-        steps: what refuses, in order; who passes all is shown the product.
+        steps: what refuses, in order, and all gates; who passes all is shown the product.
         tier: index of the user's tier, NULL for none.
     Args:
         weights: by slot, expressions that take the place of the weights frozen at a draw.
@@ -74,7 +76,8 @@ class FlagSql:
         if rollout is not None and rollout.sticky and self._table.remembers(rollout.slot):
             self._kept = f"({self._table.own(columns.admitted(rollout.slot))} IS TRUE)"
         self._allowed = self._listed(self._flag.allow_list, self._flag.allow_lists)
-        self.steps = [each for each in self._every_step() if each.refused != FALSE]
+        every = self._every_step()
+        self.steps = [each for each in every if each.refused != FALSE or each.kind == "gate"]
         self.tier = self._chosen(
             [(rule, index) for index, (rule, _) in enumerate(self._plan.tiers)]
         )
@@ -105,9 +108,9 @@ class FlagSql:
         for gate in plan.gates:
             steps.append(self._gate(gate))
         if plan.opening is Opening.ROLLED_BACK:
-            return [*steps, _code(reasons.STAGE_ROLLED_BACK, TRUE)]
+            return [*steps, _passing(reasons.STAGE_ROLLED_BACK, TRUE)]
         if plan.opening is Opening.NOT_STARTED:
-            return [*steps, _code(reasons.STAGE_NOT_STARTED, TRUE)]
+            return [*steps, _passing(reasons.STAGE_NOT_STARTED, TRUE)]
         return steps + self._stages() + self._places()
 
     def _listed(self, names: frozenset[str], numbers: list[int]) -> str:
@@ -243,8 +246,8 @@ class FlagSql:
         to_take = both([asked, FALSE if served == FALSE else f"({served}) IS TRUE"])
         gate = table.gate
         return [
-            Step("gate", gate.key, gate.why, no_room),
-            _code(reasons.FUNDING_NOT_RESERVED, to_take),
+            Step("gate", gate.key, gate.why, no_room, lasting=False),
+            _passing(reasons.FUNDING_NOT_RESERVED, to_take),
         ]
 
     def _served(self, table: PlaceTable) -> str:
@@ -268,11 +271,10 @@ class FlagSql:
         out = f"({admitted}) IS NOT TRUE"
         found = []
         if audience != TRUE:
-            why = current.stage.audience_why
             misfits = both([out, f"({audience}) IS NOT TRUE"])
-            found.append(Step("code", why, why, misfits))
+            found.append(_passing(current.stage.audience_why, misfits))
         fits = out if audience == TRUE else both([out, f"({audience}) IS TRUE"])
-        return [*found, _code(current.stage.not_drawn_why, fits)]
+        return [*found, _passing(current.stage.not_drawn_why, fits)]
 
     def _chosen(self, tests: Sequence[tuple[Node, int]]) -> str:
         """The number of the first rule that is true, NULL where none is."""
@@ -310,6 +312,10 @@ def lines_of(compiled: Compiled) -> tuple[set[int], set[int]]:
 
 def _code(why: str, refused: str) -> Step:
     return Step("code", why, why, refused)
+
+
+def _passing(why: str, refused: str) -> Step:
+    return Step("code", why, why, refused, lasting=False)
 
 
 def _between(place: str, low: int, high: int) -> str:

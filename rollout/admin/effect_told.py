@@ -9,7 +9,7 @@ from django.utils.translation import gettext, gettext_lazy, pgettext_lazy
 
 from cohorts.admin.fields import shown_percent
 from cohorts.population.effect import Effect, Refused
-from cohorts.population.figures import Scale
+from cohorts.population.figures import Figure, Scale
 from cohorts.population.sql import NotHeld
 from cohorts.wording import label_of
 from huidu import reasons
@@ -30,13 +30,19 @@ STEPS: Final = {
     reasons.STAGE_HELD_BACK: pgettext_lazy("of users", "held back"),
     reasons.TIER_NOT_IN_STAGE: gettext_lazy("outside the stage's audience"),
     reasons.STAGE_NOT_INTERNAL: gettext_lazy("outside the stage's audience"),
+    reasons.IDENTITY_MISSING: gettext_lazy("without a user id"),
+    reasons.FUNDING_NOT_RESERVED: gettext_lazy("no place of a funding partner taken yet"),
 }
 
 
 def figure(scale: Scale, counted: int) -> str:
     """A count as people read it: exact, or with the half-width of its 95 % interval."""
-    told = scale.of(counted)
-    return f"{told.users:,}" if scale.exact else f"≈ {told.users:,} ± {told.error:,}"
+    return in_digits(scale.of(counted))
+
+
+def in_digits(users: Figure) -> str:
+    """``9,588``, or ``≈ 9,588 ± 120``."""
+    return f"≈ {users.users:,} ± {users.error:,}" if users.error else f"{users.users:,}"
 
 
 def short(scale: Scale, counted: int) -> str:
@@ -136,4 +142,9 @@ def _line(name: str, counted: int, scale: Scale, sign: str = "") -> dict[str, An
 def _named(step: Refused, gates: dict[str, Gate]) -> str:
     if step.kind == "gate":
         return label_of(gates[step.key]) if step.key in gates else step.key
-    return str(STEPS.get(step.why, step.why))
+    return code_named(step.why)
+
+
+def code_named(why: str) -> str:
+    """A refusal that is no gate's, as people name it."""
+    return str(STEPS.get(why, why))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Any
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any, Final
 
 from django.contrib import admin
 from django.db.models import Model
 from django.http import HttpRequest
+from django.utils import timezone
 from django.utils.html import format_html
 from django.utils.safestring import SafeString
 from django.utils.translation import gettext, ngettext
@@ -16,15 +19,21 @@ from unfold.decorators import display
 
 from cohorts.admin.base import badge, json_block
 from cohorts.admin.fields import LinesField, PercentField, PrettyJson
+from cohorts.population.sql import NotHeld
 from cohorts.wording import Vocabulary, label_of, rule_in_words, shown_percent
 from huidu.errors import HuiduError
 from rollout.admin import board, faults
 from rollout.admin.acts import Act, ActsMixin, calling, requesting
 from rollout.admin.base import ServiceAdmin, ServiceForm
+from rollout.admin.effect_told import in_digits
 from rollout.admin.requests import RequestsMixin
 from rollout.models import Flag, Gate, Rollout
-from rollout.services import flags, reach
+from rollout.services import flags
+from rollout.services import reach as reaches
 from rollout.services.audit import Actor
+
+A_WHILE: Final = timedelta(minutes=1)
+"""A count is told without its moment up to this age."""
 
 
 class FlagForm(ServiceForm):
@@ -70,30 +79,42 @@ class FlagForm(ServiceForm):
 
 def touched(flag: Flag) -> str:
     """How many users see the flag now, as the confirmation says it."""
-    try:
-        users = reach.users_shown(flag)
-    except HuiduError as fault:
-        return faults.in_words(fault)
-    if users == 0:
-        return gettext("Nobody sees it now.")
-    return ngettext("%(users)s user sees it now.", "%(users)s users see it now.", users) % {
-        "users": f"{users:,}"
-    }
+    return _counted(
+        flag,
+        gettext("Nobody sees it now."),
+        lambda users: ngettext("%(users)s user sees it now.", "%(users)s users see it now.", users),
+    )
 
 
 def loses(flag: Flag) -> str:
     """How many users lose it, for steps that take it away."""
+    return _counted(
+        flag,
+        gettext("Nobody sees it now, so nobody loses it."),
+        lambda users: ngettext(
+            "%(users)s user who sees it now loses it.",
+            "%(users)s users who see it now lose it.",
+            users,
+        ),
+    )
+
+
+def _counted(flag: Flag, nobody: str, some: Callable[[int], str]) -> str:
     try:
-        users = reach.users_shown(flag)
+        reach = reaches.users_shown(flag)
     except HuiduError as fault:
         return faults.in_words(fault)
-    if users == 0:
-        return gettext("Nobody sees it now, so nobody loses it.")
-    return ngettext(
-        "%(users)s user who sees it now loses it.",
-        "%(users)s users who see it now lose it.",
-        users,
-    ) % {"users": f"{users:,}"}
+    except NotHeld:
+        return gettext("How many users see it now cannot be counted.")
+    if timezone.now() - reach.as_of > A_WHILE:
+        at = timezone.localtime(reach.as_of).strftime("%Y-%m-%d %H:%M")
+        counted = " " + gettext("By the facts of %(at)s.") % {"at": at}
+    else:
+        counted = ""
+    users = reach.users
+    if users.users == 0 and not users.error:
+        return nobody + counted
+    return some(users.users) % {"users": in_digits(users)} + counted
 
 
 def _kill(flag: Flag, by: Actor, values: dict[str, Any]) -> str:

@@ -13,9 +13,11 @@ from django.utils.translation import get_language, gettext
 
 from cohorts import downloads
 from cohorts.admin.fields import shown_percent
+from cohorts.population.figures import Scale
+from cohorts.population.sql import NotHeld
 from cohorts.regions import name_of
 from huidu.errors import HuiduError
-from rollout.admin import board, faults
+from rollout.admin import board, effect_told, faults
 from rollout.models import Flag, WaterfallDay
 from rollout.services import waterfall, waterfall_days
 from rollout.services.answering import words_for
@@ -38,7 +40,9 @@ COLORS = (
 
 
 def page(request: HttpRequest) -> HttpResponse:
-    """GET with ``flag`` counts everybody; with ``format=csv`` as a file; without them it asks."""
+    """GET with ``flag`` counts everybody, with ``now`` as of this moment, with ``format=csv`` as a
+    file; without a flag it asks for one.
+    """
     if not (
         request.user.has_perm("cohorts.view_profile") and request.user.has_perm("rollout.view_flag")
     ):
@@ -53,9 +57,12 @@ def page(request: HttpRequest) -> HttpResponse:
     }
     if context["asked"]:
         try:
-            found = waterfall.count(environment, context["asked"].replace("\0", ""))
+            key = context["asked"].replace("\0", "")
+            found = waterfall.count(environment, key, now="now" in request.GET)
         except HuiduError as fault:
             context["fault"] = faults.in_words(fault)
+        except NotHeld:
+            context["fault"] = gettext("Who is refused where cannot be counted now.")
         else:
             if request.GET.get("format") == "csv":
                 return _file("waterfall", waterfall.csv_rows(found))
@@ -67,34 +74,74 @@ def page(request: HttpRequest) -> HttpResponse:
 
 
 def _told(found: waterfall.Waterfall, environment: str) -> dict[str, object]:
-    language = get_language() or "en"
-    gates = words_for(environment, found.flag).gates
+    scale = found.scale
+    named = _names(environment, found.flag)
     left, steps = found.users, []
     for step in found.steps:
         left -= step.refused
-        row = gates.get(step.key)
-        label = (row.label_zh if language.startswith("zh") else row.label_en) if row else ""
-        steps.append({"label": label or step.key, "step": step, "left": left})
+        steps.append(
+            {
+                "label": named(step.key),
+                "why": step.why,
+                "refused": effect_told.short(scale, step.refused),
+                "left": effect_told.short(scale, left),
+                "left_width": _width(left, found.users),
+                "refused_width": _width(step.refused, found.users),
+                "eligible": _more(scale, step.eligible),
+                "gained": _more(scale, step.gained),
+            }
+        )
+    language = get_language() or "en"
     return {
         "found": found,
+        "exact": scale.exact,
+        "users": f"{scale.users:,}",
+        "shown": effect_told.figure(scale, found.shown),
+        "open": effect_told.figure(scale, found.open),
         "steps": steps,
         "groups": [
-            (gettext("Region"), _shares(found.regions, lambda key: name_of(key, language))),
-            (gettext("Tier"), _shares(found.tiers, str)),
-            (gettext("Weight in the draw"), _shares(found.weights, str)),
+            (gettext("Region"), _shares(scale, found.regions, lambda key: name_of(key, language))),
+            (gettext("Tier"), _shares(scale, found.tiers, str)),
+            (gettext("Weight in the draw"), _shares(scale, found.weights, str)),
         ],
     }
 
 
+def _names(environment: str, flag_key: str) -> Callable[[str], str]:
+    """What people call a gate by its key, or a refusal by its code."""
+    gates = words_for(environment, flag_key).gates
+    chinese = (get_language() or "en").startswith("zh")
+
+    def named(key: str) -> str:
+        gate = gates.get(key)
+        label = (gate.label_zh if chinese else gate.label_en) if gate is not None else ""
+        return label or effect_told.code_named(key)
+
+    return named
+
+
+def _width(users: int, whole: int) -> str:
+    return f"{100 * users / max(whole, 1):.2f}"
+
+
+def _more(scale: Scale, counted: int | None) -> str:
+    return "—" if counted is None else f"+{effect_told.short(scale, counted)}"
+
+
+def _percent(part: float) -> str:
+    """A share with two decimals."""
+    return shown_percent(round(part * 10_000) * 100)
+
+
 def _shares(
-    groups: dict[str, waterfall.Share], named: Callable[[str], str]
+    scale: Scale, groups: dict[str, waterfall.Share], named: Callable[[str], str]
 ) -> list[dict[str, object]]:
     return [
         {
             "label": named(key) if key else "—",
-            "users": each.users,
-            "shown": each.shown,
-            "share": shown_percent(round(each.part * 1_000_000)),
+            "users": effect_told.short(scale, each.users),
+            "shown": effect_told.short(scale, each.shown),
+            "share": _percent(each.part),
         }
         for key, each in groups.items()
     ]
@@ -104,23 +151,21 @@ def _days(rows: list[WaterfallDay], environment: str) -> list[dict[str, object]]
     """Each day as one bar: the shown, then the refused by their first gate."""
     if not rows:
         return []
-    chinese = (get_language() or "en").startswith("zh")
-    gates = words_for(environment, rows[0].flag_key).gates
+    named = _names(environment, rows[0].flag_key)
     days = []
     for row in rows:
         parts = [{"name": gettext("Shown"), "users": row.shown, "color": SHOWN_COLOR}]
         for place, each in enumerate(row.steps):
-            gate = gates.get(each["key"])
-            label = (gate.label_zh if chinese else gate.label_en) if gate is not None else ""
             color = COLORS[place % len(COLORS)]
-            parts.append({"name": label or each["key"], "users": each["refused"], "color": color})
+            name = named(each["key"])
+            parts.append({"name": name, "users": each["refused"], "color": color})
         whole = max(row.users, 1)
         days.append(
             {
                 "row": row,
-                "share": shown_percent(round(1_000_000 * row.shown / whole)),
+                "share": _percent(row.shown / whole),
                 "parts": [
-                    {**part, "width": f"{100 * int(str(part['users'])) / whole:.2f}"}
+                    {**part, "width": _width(int(str(part["users"])), whole)}
                     for part in parts
                     if part["users"]
                 ],

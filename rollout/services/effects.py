@@ -125,7 +125,7 @@ def of_stage(plan: Planned) -> Told | None:
 
 def _entered(people: People, live: Compiled, plan: Planned) -> Told:
     flag, slot = plan.rollout.flag, plan.rollout.slot
-    _refuse_if_drawn_since(people, [slot])
+    refuse_if_drawn_since(people, [slot])
     rollout = mappers.rollout(plan.rollout)
     rows = list(plan.rollout.stages.order_by("order"))
     place = next(
@@ -215,7 +215,7 @@ def _told(environment: str, live: Compiled, draft: Compiled, flag_key: str) -> T
 
     def question(people: People) -> Effect:
         if rollout is not None:
-            _refuse_if_drawn_since(people, [rollout.slot])
+            refuse_if_drawn_since(people, [rollout.slot])
         return effect.count(people, live, draft, flag_key)
 
     row = Flag.objects.filter(environment=environment, key=flag_key).first()
@@ -227,7 +227,7 @@ def _asked(question: Callable[[People], _T]) -> _T:
     return ask(question, seeds=seeds, slots=slots)
 
 
-def _refuse_if_drawn_since(people: People, slots: Sequence[int]) -> None:
+def refuse_if_drawn_since(people: People, slots: Sequence[int]) -> None:
     """Weights and members of a later draw are not in the file, so it would count them wrongly."""
     if Draw.objects.filter(slot__in=slots, as_of__gt=people.about.as_of).exists():
         raise NotHeld("a draw that was made since")

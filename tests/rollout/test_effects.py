@@ -123,7 +123,7 @@ def test_a_stage_is_drawn_as_its_entry_draws_it(
         made = people.newest()
         assert made is not None
         with pytest.raises(NotHeld, match="draw"):  # frozen weights are not in the file
-            effects._refuse_if_drawn_since(made, [bank.rollout.slot])
+            effects.refuse_if_drawn_since(made, [bank.rollout.slot])
     # An entered stage changes nothing more, wherever it is counted.
     rollout = Rollout.objects.get(pk=bank.rollout.pk)
     again = effects.of_stage(effects.Planned(rollout, drawn, stage.audience, 500_000, []))

@@ -11,9 +11,10 @@ from django.core.management import CommandError, call_command
 from django.utils import timezone
 
 from cohorts import mappers, selectors
+from cohorts.population import people
 from huidu.errors import InputError
 from rollout.models import Flag
-from rollout.services import gates, waterfall
+from rollout.services import flags, gates, population, reach, waterfall
 from rollout.services.answering import compiled_snapshot, snapshot_in_force
 from tests.rollout.admin import world
 
@@ -49,6 +50,43 @@ def test_it_says_what_the_check_says_and_what_it_would_say_without_a_gate(bank: 
     assert step.refused >= len(closed) > 0
     gates.remove_gate(bank.gates.get(key="region"), by=world.WANG, reason="-", approved_by=world.LI)
     assert waterfall.count(PLACE, "weilidai").shown == found.shown + (step.gained or 0)
+
+
+@pytest.mark.parametrize("change", ["", "killed", "placed", "blocked"])
+def test_the_file_says_what_the_check_says(
+    bank: Flag, change: str, monkeypatch: pytest.MonkeyPatch
+):
+    if change == "killed":
+        flags.kill(bank, by=world.WANG, reason="-")
+    elif change == "placed":
+        values = {"key": "place", "dimension": "funding", "why": "funding.no_capacity"}
+        values |= {"capacity": True, "order": 9}
+        gates.save_gate(bank, values, by=world.WANG, reason="-", approved_by=world.LI)
+    elif change == "blocked":
+        flags.update(bank, {"block_users": ["u0001", "u0007"]}, by=world.WANG, reason="-")
+    by_check = waterfall.count(PLACE, "weilidai", now=True)
+    monkeypatch.setattr(people, "FEW", 10)
+    assert population.build() is not None
+    by_file = waterfall.count(PLACE, "weilidai")
+    assert by_file.as_of != by_check.as_of
+    assert waterfall.count(PLACE, "weilidai").as_of == by_file.as_of
+    by_file.as_of = by_check.as_of
+    assert by_file.steps == by_check.steps
+    assert by_file == by_check
+    assert by_check.open >= by_check.shown
+    assert (by_check.shown > 0) is (change not in ("killed", "placed"))
+    assert reach.users_shown(bank).users.users == by_check.shown
+
+
+def test_a_gate_is_told_by_who_would_pass_every_gate_without_it(bank: Flag):
+    found = waterfall.count(PLACE, "weilidai")
+    left = found.users - sum(step.refused for step in found.steps if step.eligible is not None)
+    assert found.open == left
+    step = next(each for each in found.steps if each.key == "adult")
+    assert 0 <= (step.gained or 0) <= (step.eligible or 0) <= step.refused
+    adult = bank.gates.get(key="adult")
+    gates.remove_gate(adult, by=world.WANG, reason="-", approved_by=world.LI)
+    assert waterfall.count(PLACE, "weilidai").open == found.open + (step.eligible or 0)
 
 
 def test_a_flag_that_is_not_there_is_refused(bank: Flag):

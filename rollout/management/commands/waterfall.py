@@ -9,8 +9,10 @@ from typing import Any
 
 from django.conf import settings
 from django.core.management.base import BaseCommand, CommandError
+from django.utils import timezone
 
 from cohorts import safe_csv
+from cohorts.population.sql import NotHeld
 from huidu.errors import HuiduError
 from rollout.services import waterfall
 
@@ -22,6 +24,11 @@ class Command(BaseCommand):
         parser.add_argument("flag")
         parser.add_argument("--environment", default=settings.HUIDU_ENVIRONMENT)
         parser.add_argument("--csv", action="store_true", help="write CSV to the standard output")
+        parser.add_argument(
+            "--now",
+            action="store_true",
+            help="judge every user as of this moment instead of reading the population file",
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         began = time.perf_counter()
@@ -30,20 +37,32 @@ class Command(BaseCommand):
             self.stderr.write(f"{time.perf_counter() - began:6.2f} s  {users:,} users")
 
         try:
-            found = waterfall.count(options["environment"], options["flag"], progress=progress)
-        except HuiduError as fault:
+            found = waterfall.count(
+                options["environment"],
+                options["flag"],
+                now=options["now"],
+                everybody=True,
+                progress=progress,
+            )
+        except (HuiduError, NotHeld) as fault:
             raise CommandError(str(fault)) from fault
         if options["csv"]:
             text = io.StringIO()
             safe_csv.write_rows(text, waterfall.csv_rows(found))
             self.stdout.write(text.getvalue(), ending="")
             return
-        self.stdout.write(f"{found.users:>10,}  users, snapshot {found.sequence}")
+        at = timezone.localtime(found.as_of)
+        self.stdout.write(
+            f"{found.users:>10,}  users at {at:%Y-%m-%d %H:%M}, snapshot {found.sequence}"
+        )
         left = found.users
         for step in found.steps:
             left -= step.refused
-            gained = "" if step.gained is None else f"  relaxed: +{step.gained:,}"
+            gained = "" if step.gained is None else f"  relaxed: +{step.gained:,} shown"
+            if step.eligible is not None:
+                gained += f", +{step.eligible:,} pass every gate"
             self.stdout.write(f"{-step.refused:>10,}  {step.key:<24}{left:>10,} left{gained}")
+        self.stdout.write(f"{found.open:>10,}  pass every gate")
         self.stdout.write(f"{found.shown:>10,}  shown")
         for title, groups in (("region", found.regions), ("tier", found.tiers)):
             for key, each in groups.items():

@@ -75,7 +75,7 @@ def test_the_confirmation_counts_exactly_who_sees_it(wang: Client, bank: world.W
     url = reverse("admin:rollout_flag_act", args=(bank.flag.pk, "kill"))
     told = wang.get(url, {"reach": "1"}).content.decode()
     # Four of 40 are staff; all live where it is open or capped, and the engine says who is in.
-    users = reach.users_shown(bank.flag)
+    users = reach.users_shown(bank.flag).users.users
     assert 0 < users <= 4
     assert told.startswith(f"{users} user")
 
