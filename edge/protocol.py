@@ -96,6 +96,8 @@ class HuiduProtocol(Connection):
         if plan is not None and len(data) - end == plan.more and not self.stopping:
             if plan.quick:
                 self.usual = plan
+                if not self.queue and data[: plan.body] == plan.text and ask(self, plan, data):
+                    return
             self._check(plan, data[end + 4 :])
             return
         self._messages = 0
