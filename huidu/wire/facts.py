@@ -10,6 +10,7 @@ way.
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from functools import lru_cache
@@ -42,6 +43,9 @@ _EPOCH: Final = date(1970, 1, 1).toordinal()
 _NO_ADMISSIONS: Final[dict[int, Admission]] = {}
 _NO_LISTS: Final[frozenset[int]] = frozenset()
 _read_custom: Final = msgspec.msgpack.Decoder(dict[int, Any]).decode
+
+_FAULTS: Final = (ArithmeticError, LookupError, ValueError, struct.error, msgspec.MsgspecError)
+"""What readers raise of damaged records, beside `ProfileError`."""
 
 _NUMBER: Final = "{0}[0] if len({0}) == 1 else number({0})"
 _MONEY: Final = "money({0})"
@@ -106,7 +110,7 @@ class Reading(dict[bytes, Reader]):
         """
         try:
             return self[data[:2]](data, today)
-        except (ArithmeticError, LookupError, ValueError, msgspec.MsgspecError) as error:
+        except _FAULTS as error:
             raise ProfileError(f"a damaged record of {len(data)} bytes: {error!r}") from error
 
 
@@ -195,9 +199,6 @@ _TOOLS: Final[dict[str, Any]] = {
     "payments": _payments,
     "paid": _paid,
     "NO_PAYMENTS": history.Paid(),
-    "number_of": int.from_bytes,
-    "REGION_OF": Memo(compact_facts.region_of),
-    "FIRST": compact.FIRST,
     "ring_length": ring.length,
     "tail": _tail,
     "damaged": _damaged,
@@ -263,10 +264,11 @@ def _reader(head: bytes, names: frozenset[str], custom: frozenset[tuple[int, str
     Like a flag's check it is put together from fixed pieces, and runs without builtins.
     """
     if head[:1] and head[0] & 3 == compact.FORMAT:
-        find, source = compact_facts.source(head[0], names, WINDOWS)
+        tools, source = compact_facts.source(head[0], names, WINDOWS)
     else:
         find, source = _source(_layout(head), names)
-    namespace = _TOOLS | {"find": find, "CUSTOM": dict(custom)}
+        tools = {"find": find}
+    namespace = _TOOLS | tools | {"CUSTOM": dict(custom)}
     exec(compile(source, "<huidu record>", "exec", dont_inherit=True), namespace)  # noqa: S102
     reader: Reader = namespace["read"]
     return reader
