@@ -105,7 +105,7 @@ def answer_all(edge: Edge, next_reply: Callable[[], Reply], waiters: deque[Waite
             continue
         plan, user = check.plan, check.user
         try:
-            facts, admissions, lists = plan.reading[reply[:2]](reply, day)
+            facts, admissions, lists = plan.readers[reply[0]](reply, day)
             if check.said:
                 facts.update(check.said)
             rendered = plan.rendered[id(plan.evaluate(user, facts, admissions, lists))]

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from edge.answers import Rendered
     from edge.server import Edge
     from huidu.engine.writer import Check
-    from huidu.wire.facts import Reading
+    from huidu.wire.facts import Reader, Reading
 
 OFREP: Final = b"/ofrep/v1/evaluate/flags"
 SNAPSHOT: Final = b"/api/v1/snapshot"
@@ -134,6 +134,7 @@ class Plan:
         "needs_profile",
         "profiles",
         "quick",
+        "readers",
         "reading",
         "rendered",
         "right",
@@ -144,6 +145,7 @@ class Plan:
     )
 
     reading: Reading
+    readers: list[Reader]
     evaluate: Check
     rendered: dict[int, Rendered]
 
@@ -173,6 +175,7 @@ class Plan:
         if flag is None or not self.needs_profile:
             return
         self.reading = right.world.reading_of(flag.key)
+        self.readers = self.reading.by_first
         self.evaluate = right.world.compiled.check_of(flag.key)
         self.rendered = right.world.rendered_by_id
 

@@ -74,33 +74,27 @@ BUILT_IN: Final = frozenset(
 """The attributes a record has fields for."""
 
 
-class Reading(dict[bytes, Reader]):
-    """Reads certain facts. Holds a function for each layout met so far, by its first two bytes.
+class Reading:
+    """Reads certain facts. Holds a function for each layout met so far.
 
     Args:
         names: the attributes to read; a record's others are left alone.
         custom_names: names of the registered custom attributes by slot.
+    Attributes:
+        by_first: what reads records by their first byte, which says the whole layout of format 2.
     """
 
+    __slots__ = ("_by_head", "_custom", "_names", "by_first")
+
     def __init__(self, names: Iterable[str], custom_names: Mapping[int, str]) -> None:
-        super().__init__()
         self._names = frozenset(names)
         custom = {(slot, name) for slot, name in custom_names.items() if name in self._names}
         self._custom = frozenset(custom)
-
-    def __missing__(self, head: bytes) -> Reader:
-        if len(self) >= MOST_LAYOUTS:
-            self.clear()
-        kind = head
-        if head[:1] and head[0] & 3 == compact.FORMAT:
-            kind = bytes(
-                (head[0] & compact_facts.KINDS,)
-            )  # the other bits say nothing of the layout
-        made = self[head] = _reader(kind, self._names & BUILT_IN, self._custom)
-        return made
+        self._by_head: dict[bytes, Reader] = {}
+        self.by_first: list[Reader] = [self._by_two] * 256
 
     def of(self, data: bytes, today: int) -> Held:
-        """What a record says on `today`. The same as ``reading[data[:2]](data, today)``, which
+        """What a record says on `today`. The same as ``by_first[data[0]](data, today)``, which
         raises anything where this raises `ProfileError`.
 
         Args:
@@ -109,9 +103,26 @@ class Reading(dict[bytes, Reader]):
             ProfileError: of another format, cut off, or damaged where one of the names is held.
         """
         try:
-            return self[data[:2]](data, today)
+            return self.by_first[data[0]](data, today)
         except _FAULTS as error:
             raise ProfileError(f"a damaged record of {len(data)} bytes: {error!r}") from error
+
+    def _by_two(self, data: bytes, today: int) -> Held:
+        """Read by the first two bytes, as format 1 needs it; make the reader if it is new."""
+        head = data[:2]
+        reader = self._by_head.get(head)
+        if reader is None:
+            first = head[0]
+            if first & 3 == compact.FORMAT:
+                kind = bytes((first & compact_facts.KINDS,))  # other bits say nothing of the layout
+                reader = _reader(kind, self._names & BUILT_IN, self._custom)
+                self.by_first[first] = reader
+            else:
+                if len(self._by_head) >= MOST_LAYOUTS:
+                    self._by_head.clear()
+                reader = _reader(head, self._names & BUILT_IN, self._custom)
+                self._by_head[head] = reader
+        return reader(data, today)
 
 
 # What a field's bytes say
