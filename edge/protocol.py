@@ -72,7 +72,6 @@ class HuiduProtocol(Connection):
         if (
             plan is not None
             and len(data) == plan.size
-            and data[: plan.body] == plan.text
             and not self.queue
             and plan.generation == self.edge.state.generation
             and ask(self, plan, data)
@@ -96,7 +95,7 @@ class HuiduProtocol(Connection):
         if plan is not None and len(data) - end == plan.more and not self.stopping:
             if plan.quick:
                 self.usual = plan
-                if not self.queue and data[: plan.body] == plan.text and ask(self, plan, data):
+                if not self.queue and ask(self, plan, data):
                     return
             self._check(plan, data[end + 4 :])
             return

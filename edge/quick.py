@@ -42,8 +42,8 @@ def ask(connection: Connection, plan: Plan, data: bytes) -> bool:
 
     Args:
         connection: nothing else is to be answered on it.
-        plan: what the request's head means; its `commands` are known.
-        data: the whole request.
+        plan: what requests of this size with its head mean; its `commands` are known.
+        data: the whole request, whose head may be another one.
     Returns:
         Whether that was done. If not, nothing was done.
     """
@@ -55,15 +55,17 @@ def ask(connection: Connection, plan: Plan, data: bytes) -> bool:
     if profiles.open or not profiles.link.alive or len(waiters) >= MOST_WAITING:
         return False
     try:
-        if plan.closing:  # the body says nothing but whom it is about
-            name = data[plan.body : plan.until]
-            if _QUOTE in name or _BACKSLASH in name or data[plan.until :] != plan.closing:
+        text, name, closing = plan.cut(data)
+        if text != plan.text or closing != plan.closing:
+            return False
+        if closing:  # the body says nothing but whom it is about
+            if _QUOTE in name or _BACKSLASH in name:
                 return False
             user, said = name.decode(), NOTHING_SAID
             if not user.isprintable():
                 return False
         else:
-            said = _read(data[plan.body :]).context
+            said = _read(name).context
             user = said["targetingKey"]
             if len(user) > MAX_ID_CHARACTERS or not user or not user.isprintable():
                 return False
@@ -84,7 +86,8 @@ def ask(connection: Connection, plan: Plan, data: bytes) -> bool:
     unsent = profiles.unsent
     if not unsent:
         profiles.send_soon()
-    unsent.append(commands[bucket & commands.mask] + field)
+    bucket &= commands.mask
+    unsent.append((commands.get(bucket) or commands[bucket]) + field)
     return True
 
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import enum
 import re
+from collections.abc import Callable
+from struct import Struct
 from typing import TYPE_CHECKING, Final
 from urllib.parse import unquote_to_bytes
 
@@ -111,20 +113,20 @@ class Plan:
 
     Attributes:
         more: bytes of a request from the blank line on.
-        text, body: what such requests begin with, of a plan that is remembered, and its length:
-            the head with the blank line, and the body as far as the user's id, if nothing else is
-            in it.
-        until, closing: where such an id ends, and what follows it; empty where bodies say more.
-        size: where a request ends.
+        size: where a request ends, of a plan that is remembered.
+        cut: cuts such a request into what all of them begin with (`text`: the head with the blank
+            line, and the body as far as the user's id, if nothing else is in it), the id, and what
+            follows it (`closing`). Where bodies say more, the second is the body, and nothing
+            follows.
         quick: whether `edge.quick` may answer; what it needs follows.
     """
 
     __slots__ = (
         "bodiless",
-        "body",
         "closes",
         "closing",
         "commands",
+        "cut",
         "edge",
         "evaluate",
         "flag",
@@ -141,13 +143,13 @@ class Plan:
         "route",
         "size",
         "text",
-        "until",
     )
 
     reading: Reading
     readers: list[Reader]
     evaluate: Check
     rendered: dict[int, Rendered]
+    cut: Callable[[bytes], tuple[bytes, bytes, bytes]]
 
     def __init__(self, edge: Edge, route: Route, head: Head, *, bodiless: bool = False) -> None:
         self.edge = edge
@@ -164,7 +166,7 @@ class Plan:
         self.profiles = edge.profiles
         self.generation = head.generation
         self.text = self.closing = b""
-        self.body = self.until = self.size = 0
+        self.size = 0
         if right.refusal is not None:
             return
         if route.kind is Kind.BULK:
@@ -182,15 +184,13 @@ class Plan:
     def remembered(self, data: bytes, end: int) -> Plan:
         """The same plan, for whole requests that are like `data`, whose head ends at `end`."""
         self.size = len(data)
-        self.body = end
-        if only := _ONLY_A_USER.fullmatch(data, end):
+        begin, until = end, len(data)
+        only = _ONLY_A_USER.fullmatch(data, end)
+        if only and len(only[1]) <= MAX_ID_CHARACTERS:
             # Such bodies need not be read as JSON. Those of the same head are as long.
-            self.body, self.until = only.span(1)
-            if self.until - self.body <= MAX_ID_CHARACTERS:
-                self.closing = data[self.until :]
-            else:
-                self.body = end
-        self.text = data[: self.body]
+            begin, until = only.span(1)
+        self.text, self.closing = data[:begin], data[until:]
+        self.cut = Struct(f"{begin}s{until - begin}s{len(data) - until}s").unpack
         self.quick = (
             self.route.kind is Kind.SINGLE
             and self.right.refusal is None
