@@ -262,6 +262,12 @@ class Check(Turn):
         self.finish(refusal(plan.edge, plan.route, status, code, details, headers))
 
 
+class QuickCheck(Check):
+    """One that `edge.quick` asked for: a record that can be read is all it needs."""
+
+    __slots__ = ()
+
+
 def _user_of(route: Route) -> str:
     if not route.user:
         raise InputError("expected the user's id as UTF-8 text", path="user")

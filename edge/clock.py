@@ -57,27 +57,33 @@ class Decisions:
         self._process = base32(int.from_bytes(os.urandom(5), "big"), 8)
         self._blocks = 0
         self._ms = -1
-        self._ids: Iterator[bytes] = iter(())
+        self._head = b""
+        self._pairs: Iterator[bytes] = iter(())
 
     def next(self, ms: int) -> bytes:
         """An id for a check answered at `ms`, in Unix milliseconds."""
-        return next(self.ids(ms), None) or next(self._block())
+        head, pairs = self.block(ms)
+        pair = next(pairs, None)
+        if pair is None:
+            head, pairs = self.next_block(ms)
+            pair = next(pairs)
+        return head + pair
 
-    def ids(self, ms: int) -> Iterator[bytes]:
-        """Ids for checks answered at `ms`, perhaps only a few or none: `next` gives more.
+    def block(self, ms: int) -> tuple[bytes, Iterator[bytes]]:
+        """Ids for checks answered at `ms`, perhaps only a few or none: their beginning, and their
+        last two characters; whoever takes some has taken them for all.
 
-        It takes an id without a call in Python.
+        `next_block` gives more. So an id costs no call in Python.
         """
-        if ms != self._ms:
-            self._ms = ms
-            self._block()
-        return self._ids
+        return (self._head, self._pairs) if ms == self._ms else self.next_block(ms)
 
-    def _block(self) -> Iterator[bytes]:
+    def next_block(self, ms: int) -> tuple[bytes, Iterator[bytes]]:
+        """The next 1,024 ids; see `block`."""
+        self._ms = ms
         self._blocks += 1
-        head = base32(self._ms, 10) + self._process + _PAIRS[self._blocks & 1023]
-        self._ids = map(head.__add__, _PAIRS)
-        return self._ids
+        self._head = base32(ms, 10) + self._process + _PAIRS[self._blocks & 1023]
+        self._pairs = iter(_PAIRS)
+        return self._head, self._pairs
 
 
 class Moment:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from edge.checks import Check
+from edge.checks import Check, QuickCheck
 from edge.exchange import Handed, Turn
 from edge.http import closing
 
@@ -66,7 +66,7 @@ class Connection(HttpToolsProtocol):
         self.mid_message = False
         self.usual: Plan | None = None
         self.quiet = 0
-        self.quick_check = Check()
+        self.quick_check = QuickCheck()
         self.quick_check.connection = self
 
     @property

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from xxhash import xxh3_128_digest
 
 from edge import context
-from edge.checks import NOTHING_SAID, Check
+from edge.checks import NOTHING_SAID, QuickCheck
 from edge.link import Reply, Waiter
 from edge.profiles import MOST_WAITING
 from huidu.model import MAX_ID_CHARACTERS
@@ -97,13 +97,13 @@ def answer_all(edge: Edge, next_reply: Callable[[], Reply], waiters: deque[Waite
     lines = edge.responses.json_ok
     moment, decisions = edge.state.moment, edge.state.decisions
     ms, day = moment.ms, moment.day
-    ids = decisions.ids(ms)
+    head, pairs = decisions.block(ms)
     quick = 0
     while (reply := next_reply()) is not False:
         if not waiters:
             continue
         check = take()
-        if type(check) is not Check or type(reply) is not bytes or not check.plan.quick:
+        if type(check) is not QuickCheck:
             check(reply)
             continue
         plan, user = check.plan, check.user
@@ -112,7 +112,7 @@ def answer_all(edge: Edge, next_reply: Callable[[], Reply], waiters: deque[Waite
             if check.said:
                 facts.update(check.said)
             rendered = plan.rendered[id(plan.evaluate(user, facts, admissions, lists))]
-        except Exception:  # a damaged record, an answer's first time, ...
+        except Exception:  # no record, a damaged one, an answer's first time, ...
             check(reply)
             continue
         if rendered.failed:
@@ -120,9 +120,12 @@ def answer_all(edge: Edge, next_reply: Callable[[], Reply], waiters: deque[Waite
             continue
         quick += 1
         rendered.given[0] += 1
-        decision = next(ids, None) or decisions.next(ms)
+        pair = next(pairs, None)
+        if pair is None:
+            head, pairs = decisions.next_block(ms)
+            pair = next(pairs)
         if rendered.records:
-            edge.exposures.take(plan.right.world, rendered, user, admissions, ms, decision)
+            edge.exposures.take(plan.right.world, rendered, user, admissions, ms, head + pair)
         if rendered.lines is not lines:
             rendered.begin(lines)
         connection = check.connection
@@ -131,8 +134,8 @@ def answer_all(edge: Edge, next_reply: Callable[[], Reply], waiters: deque[Waite
             # uvloop writes at the end of its turn, after the other answers of this turn were made:
             # their clients are awake then, and a wake-up costs as much as a check.
             queue.clear()
-            connection.transport.write(b"".join((rendered.start, decision, rendered.end)))
+            connection.transport.write(b"".join((rendered.start, head, pair, rendered.end)))
         else:
-            check.finish(rendered.start + decision + rendered.end)
+            check.finish(b"".join((rendered.start, head, pair, rendered.end)))
     edge.metrics.asked += quick
     edge.profiles.answered()
