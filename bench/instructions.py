@@ -148,7 +148,7 @@ def prototype() -> Callable[[int], None]:
 
 
 def requests_of(path: str, key: str) -> list[bytes]:
-    """Requests of different users; a tenth have shorter ids than the rest, as with `bench/edge.py`."""
+    """Requests of different users, a tenth of them with shorter ids, as in `bench/edge.py`."""
     made = []
     for number in range(TURNS * TURN):
         body = f'{{"context":{{"targetingKey":"u{number * 7_919 % USERS}"}}}}'
