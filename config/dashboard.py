@@ -14,6 +14,7 @@ from django.utils.translation import gettext
 
 from config.templatetags.huidu import ago
 from rollout.admin import board, cases, decisions
+from rollout.admin.engine_words import reasons_told
 from rollout.models import (
     AuditEntry,
     ChangeRequest,
@@ -42,10 +43,24 @@ class Light:
     next_step: str = ""
 
 
+def _recent_changes() -> list[dict[str, Any]]:
+    rows = list(AuditEntry.objects.order_by("-sequence")[:8])
+    told = reasons_told(row.reason for row in rows)
+    return [
+        {
+            "entry": row,
+            "did": action_in_words(row.action),
+            "reason": told.get(row.reason, row.reason),
+        }
+        for row in rows
+    ]
+
+
 def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
     """Fills the index page. Unfold calls it."""
     environment = board.environment()
-    if not request.user.has_perm("rollout.view_flag"):
+    may = request.user.has_perm
+    if not may("rollout.view_flag"):
         return context | {"views": [], "may_read": False}
     context.update(
         {
@@ -53,18 +68,20 @@ def dashboard(request: HttpRequest, context: dict[str, Any]) -> dict[str, Any]:
             "subtitle": None,
             "may_read": True,
             "views": board.flag_views(environment=environment),
-            "decisions": decisions.recent(most=6, stage__rollout__flag__environment=environment),
-            "audit": [
-                {"entry": entry, "did": action_in_words(entry.action)}
-                for entry in AuditEntry.objects.order_by("-sequence")[:8]
-            ],
+            # What a person may not open is not told here either.
+            "reads_decisions": may("rollout.view_decision"),
+            "decisions": decisions.recent(most=6, stage__rollout__flag__environment=environment)
+            if may("rollout.view_decision")
+            else [],
+            "reads_audit": may("rollout.view_auditentry"),
+            "audit": _recent_changes() if may("rollout.view_auditentry") else [],
             "health": health(environment),
             "freezes": freezes(timezone.now()),
-            "waiting": ChangeRequest.objects.filter(status=ChangeRequest.Status.PENDING).count(),
-            "late_cases": cases.overdue(environment)
-            if request.user.has_perm("rollout.view_case")
+            "waiting": ChangeRequest.objects.filter(status=ChangeRequest.Status.PENDING).count()
+            if may("rollout.view_changerequest")
             else 0,
-            "may_kill": request.user.has_perm("rollout.change_flag"),
+            "late_cases": cases.overdue(environment) if may("rollout.view_case") else 0,
+            "may_kill": may("rollout.change_flag"),
             "now": timezone.now(),
             "first_steps": first_steps(),
         }

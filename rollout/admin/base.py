@@ -8,7 +8,7 @@ from typing import Any, cast
 from django import forms
 from django.contrib import messages
 from django.contrib.auth.models import AbstractBaseUser
-from django.db.models import Model
+from django.db.models import Model, URLField
 from django.http import HttpRequest, HttpResponse
 from django.http.response import HttpResponseBase
 from django.utils.text import capfirst
@@ -26,6 +26,13 @@ from rollout.services.audit import Actor
 def actor(request: HttpRequest) -> Actor:
     """Who acts: the person who is logged in."""
     return Actor.of_user(cast(AbstractBaseUser, request.user))
+
+
+def form_field(db_field: Any, **options: Any) -> Any:
+    """A column's form field; an address typed without its scheme is meant as https."""
+    if isinstance(db_field, URLField):
+        options["assume_scheme"] = "https"
+    return db_field.formfield(**options)
 
 
 class ServiceForm(forms.ModelForm):  # type: ignore[type-arg]
@@ -158,6 +165,8 @@ class ServiceAdmin(ToldMixin, ReadableMixin, ModelAdmin):
         return fieldsets
 
     def formfield_for_dbfield(self, db_field: Any, request: HttpRequest, **options: Any) -> Any:
+        if isinstance(db_field, URLField):
+            options["assume_scheme"] = "https"
         field = super().formfield_for_dbfield(db_field, request, **options)
         if isinstance(field, forms.CharField) and isinstance(field.widget, forms.Textarea):
             field.widget.attrs["rows"] = 3  # sentences, not essays

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.utils.translation import gettext
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
+from unfold.widgets import UnfoldAdminDecimalFieldWidget
 
 from cohorts.wording import label_of
 from rollout.admin.base import ServiceAdmin, ServiceForm
@@ -54,6 +55,7 @@ class GuardForm(ServiceForm):
         label=_("relative margin"),
         required=False,
         help_text=_("Largest acceptable change for the worse against control; 0.05 is 5 %."),
+        widget=UnfoldAdminDecimalFieldWidget,
     )
 
     class Meta:

@@ -11,6 +11,7 @@ from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.translation import gettext_lazy as _
 from unfold.decorators import display
+from unfold.widgets import UnfoldAdminDecimalFieldWidget
 
 from cohorts.admin.base import ReadOnlyAdmin
 from cohorts.admin.fields import DaysField
@@ -30,6 +31,7 @@ class MetricForm(ServiceForm):
         label=_("cap"),
         required=False,
         help_text=_("Single users count at most this much; fixed before the stage."),
+        widget=UnfoldAdminDecimalFieldWidget,
     )
 
     class Meta:

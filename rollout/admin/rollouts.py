@@ -22,6 +22,7 @@ from huidu.errors import StateError
 from rollout.admin import board, faults
 from rollout.admin.acts import ActsMixin
 from rollout.admin.base import ServiceAdmin, ServiceForm
+from rollout.admin.engine_words import reasons_told
 from rollout.admin.rollout_acts import ACTS
 from rollout.models import Rollout
 from rollout.services import rollouts
@@ -105,6 +106,9 @@ class RolloutAdmin(ActsMixin, ServiceAdmin):
             "may_plan": plans,
             "status_badge": self.status_badge(row),
             "drawing": drawing(row),
+            "ended_reason": reasons_told([row.ended_reason]).get(
+                row.ended_reason, row.ended_reason
+            ),
             "decisions": row_decisions(row),
         }
 

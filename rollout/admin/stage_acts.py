@@ -7,7 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from django import forms
-from django.utils.translation import gettext
+from django.utils.translation import gettext, pgettext_lazy
 from django.utils.translation import gettext_lazy as _
 from unfold.widgets import UnfoldAdminTextInputWidget
 
@@ -55,7 +55,7 @@ class RampForm(ReasonForm):
         label=_("Users shown it at each share, at least"),
         min_value=0,
         max_value=1_000_000_000,
-        widget=UnitInput(_("users"), {"step": 1}),
+        widget=UnitInput(pgettext_lazy("unit", "users"), {"step": 1}),
     )
     field_order = ("shares", "stay", "users", "reason")
 

@@ -16,9 +16,10 @@ from cohorts.admin.fields import shown_percent
 from cohorts.population.figures import Scale
 from cohorts.population.sql import NotHeld
 from cohorts.regions import name_of
+from cohorts.wording import label_of
 from huidu.errors import HuiduError
 from rollout.admin import board, effect_told, faults
-from rollout.models import Flag, WaterfallDay
+from rollout.models import Flag, Tier, WaterfallDay
 from rollout.services import waterfall, waterfall_days
 from rollout.services.answering import words_for
 
@@ -76,6 +77,8 @@ def page(request: HttpRequest) -> HttpResponse:
 def _told(found: waterfall.Waterfall, environment: str) -> dict[str, object]:
     scale = found.scale
     named = _names(environment, found.flag)
+    rows = Tier.objects.filter(flag__key=found.flag, flag__environment=environment)
+    tiers = {each.key: label_of(each) for each in rows}
     left, steps = found.users, []
     for step in found.steps:
         left -= step.refused
@@ -101,7 +104,7 @@ def _told(found: waterfall.Waterfall, environment: str) -> dict[str, object]:
         "steps": steps,
         "groups": [
             (gettext("Region"), _shares(scale, found.regions, lambda key: name_of(key, language))),
-            (gettext("Tier"), _shares(scale, found.tiers, str)),
+            (gettext("Tier"), _shares(scale, found.tiers, lambda key: tiers.get(key, key))),
             (gettext("Weight in the draw"), _shares(scale, found.weights, str)),
         ],
     }
@@ -138,7 +141,7 @@ def _shares(
 ) -> list[dict[str, object]]:
     return [
         {
-            "label": named(key) if key else "—",
+            "label": named(key) if key else gettext("unknown"),
             "users": effect_told.short(scale, each.users),
             "shown": effect_told.short(scale, each.shown),
             "share": _percent(each.part),

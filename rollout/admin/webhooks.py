@@ -17,7 +17,7 @@ from unfold.widgets import UnfoldAdminCheckboxSelectMultipleWidget
 
 from cohorts.admin.base import ReadOnlyAdmin, badge, folded_json
 from rollout.admin.acts import Act, ActsMixin
-from rollout.admin.base import ServiceAdmin, ServiceForm
+from rollout.admin.base import ServiceAdmin, ServiceForm, form_field
 from rollout.models import Delivery, Webhook
 from rollout.services import messages, webhooks
 from rollout.services.audit import Actor
@@ -47,6 +47,7 @@ class WebhookForm(ServiceForm):
     class Meta:
         model = Webhook
         fields = ("environment", *sorted(webhooks.EDITABLE))
+        formfield_callback = form_field
 
 
 def _try_out(row: Webhook, by: Actor, values: dict[str, Any]) -> str:

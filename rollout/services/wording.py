@@ -218,6 +218,7 @@ ACTIONS: dict[str, Any] = {
     "rollout.approved": _("approved the rollout"),
     "rollout.rejected": _("sent the rollout back"),
     "rollout.started": _("started the rollout"),
+    "rollout.clock_set": _("set the sample clock"),
     "rollout.paused": _("paused the rollout"),
     "rollout.resumed": _("went on with the rollout"),
     "rollout.promoted": _("promoted to the next stage"),
