@@ -25,7 +25,10 @@ from huidu.wire import access, names, snapshot
 logger = logging.getLogger("huidu.edge")
 
 POLL_SECONDS: Final = 5.0
-REFRESH_SECONDS: Final = 5.0
+ANSWER_SECONDS: Final = 5.0
+"""A connection that stays silent this long is made again; a silent peer may be gone for good."""
+
+KEEP_SECONDS: Final = 5.0
 FIRST_REFRESH_SECONDS: Final = 1.0
 
 
@@ -100,9 +103,8 @@ class Feed:
                 pass
             self._awake.clear()
             try:
-                async with asyncio.timeout(REFRESH_SECONDS):
-                    await self.refresh()
-            except (TimeoutError, Unavailable):
+                await self.refresh()
+            except Unavailable:
                 pass  # the links log their own state; the poll tries again
             except Exception:  # a fault here must not end the feed for good
                 logger.exception("edge.refresh_failed")
@@ -116,7 +118,7 @@ class Feed:
             Unavailable: Redis did not answer.
         """
         async with self._refreshing:
-            command = self.control.command
+            command = self._command
             sequence, keys, buckets, secret = await asyncio.gather(
                 command("GET", names.sequence(self.state.environment)),
                 command("GET", names.ACCESS),
@@ -132,6 +134,15 @@ class Feed:
                 data = await command("GET", names.snapshot(self.state.environment))
                 if data is not None:
                     await self._take_snapshot(data)
+
+    async def _command(self, *words: str) -> Any:
+        """Redis's answer; only it has a deadline: a snapshot may take longer to be made ready."""
+        try:
+            async with asyncio.timeout(ANSWER_SECONDS):
+                return await self.control.command(*words)
+        except TimeoutError as error:
+            self.control.drop()
+            raise Unavailable("no answer") from error
 
     async def _take_snapshot(self, data: bytes, *, keep: bool = True) -> None:
         if data == self._refused_bytes.get("snapshot"):
@@ -156,7 +167,7 @@ class Feed:
         logger.info("edge.snapshot_taken sequence=%d version=%s", world.sequence, version)
         self._published(world)
         if keep:
-            await asyncio.to_thread(self._keep.write, "snapshot", data)
+            await self._write("snapshot", data)
 
     def _make_world(self, data: bytes, version: str) -> World:
         decoded = snapshot.decode(data)
@@ -178,7 +189,15 @@ class Feed:
         self.state.take_access(decoded)
         logger.info("edge.access_taken sequence=%d keys=%d", decoded.sequence, len(decoded.keys))
         if keep:
-            await asyncio.to_thread(self._keep.write, "access", data)
+            await self._write("access", data)
+
+    async def _write(self, name: str, data: bytes) -> None:
+        """Keep what was good. A disk that hangs must not keep the next publication waiting."""
+        try:
+            async with asyncio.timeout(KEEP_SECONDS):
+                await asyncio.to_thread(self._keep.write, name, data)
+        except TimeoutError:
+            logger.warning("edge.not_kept name=%s error=timed out", name)
 
     def take_buckets(self, buckets: bytes | None) -> None:
         """Read profiles from so many hashes from now on, or none while there is no number."""
@@ -191,8 +210,8 @@ class Feed:
     async def _take_secret(self, secret: bytes | None) -> None:
         if secret is None:
             made = secrets.token_urlsafe(32)
-            await self.control.command("SET", names.STREAM_SECRET, made, "NX")
-            secret = await self.control.command("GET", names.STREAM_SECRET)
+            await self._command("SET", names.STREAM_SECRET, made, "NX")
+            secret = await self._command("GET", names.STREAM_SECRET)
         if secret and secret != self.state.stream_secret:
             self.state.stream_secret = secret
 

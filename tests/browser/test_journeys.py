@@ -16,6 +16,7 @@ from rollout.models import AuditEntry, ChangeRequest, Flag, Rollout, Stage
 from rollout.services import rollouts, stages
 from tests.browser.conftest import Page
 from tests.rollout.admin import world
+from tests.waiting import wait_for
 
 pytestmark = [pytest.mark.browser, pytest.mark.django_db(transaction=True)]
 
@@ -189,8 +190,8 @@ def test_a_change_of_a_live_stage_waits_for_another_person(
     page.click('[data-act="approve"]')
     page.fill("textarea[name=reason]", "checked")
     page.click("[data-confirm]")
+    wait_for(lambda: Stage.objects.get(pk=bank.planned.pk).share_ppm == 75_000)
     page.until("#main", "7.5 %")
-    assert Stage.objects.get(pk=bank.planned.pk).share_ppm == 75_000
     assert page.complaints() == []
 
 
@@ -229,6 +230,7 @@ def step(page: Page, user: object, address: str, act: str) -> None:
     page.click(f'[data-act="{act}"]')
     page.fill("textarea[name=reason]", f"test of {act}")
     page.click("[data-confirm]")
+    wait_for(lambda: AuditEntry.objects.filter(reason=f"test of {act}").exists())
     page.one(f'[data-act]:not([data-act="{act}"])')
 
 

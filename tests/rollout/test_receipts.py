@@ -66,10 +66,9 @@ def answered(nodes: Store, edge: Running, redis: Redis) -> list[dict[str, Any]]:
     told = [
         edge.see(flag, user).json for flag in ("weilidai", "half", "staff-only") for user in USERS
     ]
-    edge.check("half", "ada")
     edge.bulk("ada")
-    expected = len(told) + 1 + len(keeping())
-    wait_for(lambda: sum(len(each) for each in batches(nodes)) >= expected)
+    last = edge.check("half", "ada").json["metadata"]["decisionId"]
+    wait_for(lambda: last in {each.decision for each in kept(nodes)})  # they leave in their order
     for entry in nodes.client.xrange(names.RECEIPTS_STREAM):
         redis.xadd(names.RECEIPTS_STREAM, entry[1])
     return told
@@ -92,9 +91,9 @@ def keep(snapshot: Any) -> None:
     )
 
 
-def batches(nodes: Store) -> list[list[wire.Receipt]]:
+def kept(nodes: Store) -> list[wire.Receipt]:
     rows: Any = nodes.client.xrange(names.RECEIPTS_STREAM)
-    return [wire.decode_all(fields[b"receipts"]) for _, fields in rows]
+    return [each for _, fields in rows for each in wire.decode_all(fields[b"receipts"])]
 
 
 def test_every_answer_is_found_by_its_id_and_replays(
@@ -225,10 +224,11 @@ def receipt_at(at: datetime) -> wire.Receipt:
 def test_a_sample_keeps_its_share(nodes: Store, edge: Running) -> None:
     made = nodes.publish(keeping(500_000))
     wait_for(lambda: edge.see("half", "ada").json["snapshot"] == version(made))
-    nodes.client.delete(names.RECEIPTS_STREAM)
     for _ in range(200):
         edge.see("weilidai", "ada")
-    edge.see("weilidai", "bob")
-    wait_for(lambda: bool(batches(nodes)))
-    kept = sum(len(each) for each in batches(nodes))
-    assert 50 < kept < 150  # 7 standard errors around 100
+    after = nodes.publish(keeping())
+    wait_for(lambda: edge.see("half", "ada").json["snapshot"] == version(after))
+    last = edge.see("half", "ada").json["decision_id"]
+    wait_for(lambda: last in {each.decision for each in kept(nodes)})
+    mine = [each for each in kept(nodes) if each.flag == "weilidai"]
+    assert 50 < sum(each.sequence == made.sequence for each in mine) < 150  # 7 standard errors

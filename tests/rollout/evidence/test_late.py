@@ -15,6 +15,7 @@ from rollout.models import Arm, Decision, Exposure, MetricCell, Rollout, Stage
 from rollout.services import evidence, late, replay
 from rollout.services.review import Reviewed, roll_up_and_review
 from tests.rollout.evidence.conftest import World, at, complete, live, outcome
+from tests.rollout.evidence.test_ticks import stand_still
 
 USERS = range(1_200)
 LEFT = at(4)
@@ -165,7 +166,10 @@ def test_after_everybody_was_shown_it_there_is_nobody_to_compare_with(left: Worl
     assert look(left, at(9, minutes=10)).decision.code == "stage_left"
 
 
-def test_the_tick_reviews_stages_that_were_left_for_sixty_days(left: World):
+def test_the_tick_reviews_stages_that_were_left_for_sixty_days(
+    left: World, monkeypatch: pytest.MonkeyPatch
+):
+    stand_still(monkeypatch)
     now = timezone.now()
     Stage.objects.filter(pk=left.stage.pk).update(left_at=now - timedelta(days=59))
     assert tasks_evidence.review_left_stages() == {"hold": 1}

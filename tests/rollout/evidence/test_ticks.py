@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -66,7 +67,14 @@ def test_one_sick_stage_keeps_no_other_waiting(world: World, monkeypatch: pytest
     assert set(Decision.objects.values_list("stage", flat=True)) == {each.pk for each in others}
 
 
-def test_a_doubled_tick_finds_nothing_to_do(world: World):
+def stand_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ticks of one moment: no look becomes due between them."""
+    moment = timezone.now()
+    monkeypatch.setattr(tasks_evidence, "timezone", SimpleNamespace(now=lambda: moment))
+
+
+def test_a_doubled_tick_finds_nothing_to_do(world: World, monkeypatch: pytest.MonkeyPatch):
+    stand_still(monkeypatch)
     assert tasks_evidence.review_running_stages() == {"hold": 1}
     assert tasks_evidence.review_running_stages() == {}
 
