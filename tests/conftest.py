@@ -7,9 +7,17 @@ from collections.abc import Iterator
 
 import pytest
 import redis as redis_py
+from hypothesis import HealthCheck, settings
 from pytest_django import DjangoDbBlocker
 
 from local import checks
+
+# The same examples on every machine, and no claim about its speed: a run that fails, fails again.
+# Others are looked for with `bin/test --hypothesis-profile=explore tests/huidu`.
+UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.register_profile("explore", UNHURRIED)
+settings.register_profile("suite", UNHURRIED, derandomize=True)
+settings.load_profile("suite")
 
 
 @pytest.fixture

@@ -57,8 +57,13 @@ class Progress(msgspec.Struct):
 
 def want() -> None:
     """Ask for a new file; the next tick builds it. Nothing happens where none was ever built."""
+    wanted = people.folder() / "wanted"
     with contextlib.suppress(FileNotFoundError):
-        (people.folder() / "wanted").touch()
+        wanted.touch()
+        # A file system's own clock lags some milliseconds: it could tell a moment before a build
+        # that did not see this wish yet.
+        now = time.time()
+        os.utime(wanted, (now, now))
 
 
 def progress() -> Progress | None:

@@ -45,7 +45,9 @@ def stage(transactional_db: None, flag: FlagRow) -> Any:
 
 @pytest.mark.django_db(transaction=True)
 @settings(
-    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+    max_examples=40,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(
     regions=st.dictionaries(st.sampled_from(CODES), st.sampled_from(sorted(CLASSES))),

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from huidu import history
@@ -19,10 +19,6 @@ from huidu.model import Admission, Attribute, AttributeType
 from huidu.wire import ring
 from huidu.wire.profile import Profile, address, buckets_for, decode, encode, user, user_of
 from huidu.wire.record import FIRST_DAY, FLAGS, LAST_DAY
-
-# A shared machine may stall for a moment; tests here are about bytes, not about time.
-settings.register_profile("unhurried", deadline=None)
-settings.load_profile("unhurried")
 
 TODAY = datetime.date(2026, 5, 20)
 DAY = datetime.timedelta(days=1)
