@@ -5,6 +5,9 @@ Usage:
     bin/test ARGUMENT...   pytest alone, from the checkout's root, with exactly these arguments:
                            bin/test tests/edge -k etag    bin/test -m slow    bin/test -n 2 -x
 
+Generated examples are the same in every run; others are looked for with
+`bin/test --hypothesis-profile=explore tests/huidu`.
+
 Tests run on real PostgreSQL and Redis, started for the run in a throw-away folder. Browser tests
 need a Chromium; without one they are skipped, and the run says so.
 """
