@@ -7,6 +7,7 @@ import datetime
 import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
+from types import MappingProxyType
 from typing import Annotated, Any, Final
 
 import msgspec
@@ -99,7 +100,7 @@ def _read_each(body: bytes) -> list[Payment | Rejected]:
         try:
             items.append(_payment.decode(raw))
         except msgspec.ValidationError as error:
-            items.append(_rejected(index, error))
+            items.append(rejected(index, error, Payment))
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise InputError(f"expected JSON: {error}", path=f"payments[{index}]") from None
     return items
@@ -124,7 +125,7 @@ def payments_of(
         try:
             read.append(msgspec.convert(item, Payment))
         except msgspec.ValidationError as error:
-            read.append(_rejected(index, error))
+            read.append(rejected(index, error, Payment))
     return read
 
 
@@ -190,7 +191,7 @@ def _read(decoder: msgspec.json.Decoder[Any], body: bytes) -> Any:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
         sentence, _, path = str(error).partition(" - at `$")
-        raise InputError(_lower(sentence), path=path.rstrip("`").lstrip(".")) from None
+        raise InputError(lower(sentence), path=path.rstrip("`").lstrip(".")) from None
     except RecursionError:
         raise InputError("expected a list of objects, got something nested far deeper") from None
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -247,21 +248,33 @@ _UNKNOWN_FIELD: Final = re.compile(r"Object contains unknown field `(.*)`", re.D
 _MISSING_FIELD: Final = re.compile(r"Object missing required field `(.*)`")
 
 
-def _rejected(index: int, error: msgspec.ValidationError) -> Rejected:
-    """msgspec's sentence with a stable code."""
+def rejected(
+    index: int,
+    error: msgspec.ValidationError,
+    item: type[msgspec.Struct],
+    wanted: Mapping[str, str] = MappingProxyType({}),
+) -> Rejected:
+    """msgspec's sentence with a stable code.
+
+    Args:
+        item: what was expected; its fields are told when another one came.
+        wanted: what would be right, by field, where msgspec says only what went wrong.
+    """
     sentence, _, path = str(error).partition(" - at `$")
     name = path.rstrip("`").lstrip(".")
     if found := _UNKNOWN_FIELD.fullmatch(sentence):
-        known = ", ".join(Payment.__struct_fields__)
+        known = ", ".join(item.__struct_fields__)
         return Rejected(index, "field.unknown", f"expected {known}; got {found[1][:64]!r}")
     if found := _MISSING_FIELD.fullmatch(sentence):
         return Rejected(index, f"{found[1]}.missing", "expected a value, got none")
     if "timezone component" in sentence:
         detail = "expected an offset from UTC, as in 2026-01-31T12:00:00+08:00, got none"
         return Rejected(index, f"{name}.zone_missing", detail)
-    return Rejected(index, f"{name or 'item'}.invalid", _lower(sentence))
+    if wanted and not sentence.startswith("Expected"):
+        sentence = f"expected {wanted.get(name, 'another value')}: {lower(sentence)}"
+    return Rejected(index, f"{name or 'item'}.invalid", lower(sentence))
 
 
-def _lower(sentence: str) -> str:
+def lower(sentence: str) -> str:
     """msgspec's sentence in our spelling: ``expected an ..., got ...``."""
     return (sentence[:1].lower() + sentence[1:]).replace("`", "")

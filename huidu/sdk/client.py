@@ -18,7 +18,7 @@ from huidu.sdk.exposures import Exposures
 from huidu.sdk.held import HeldFacts
 from huidu.sdk.snapshots import Disk, Keeper
 from huidu.sdk.transport import Transport, Unreachable
-from huidu.sdk.values import NOTHING, overrides, refusal, value_or
+from huidu.sdk.values import NOTHING, Asking, overrides, refusal
 
 logger = logging.getLogger("huidu.sdk")
 
@@ -27,7 +27,7 @@ T = TypeVar("T")
 CALLERS: Final = frozenset({AttributeSource.CALLER, AttributeSource.EITHER})
 
 
-class Client:
+class Client(Asking):
     """Answers checks from memory. Safe to share between threads and to carry over a fork.
 
     No method raises because of the platform, the network or a flag: what cannot be decided is
@@ -108,22 +108,6 @@ class Client:
             return self._ready_checks[flag](user, attributes, None, None)
         except Exception:  # not made yet, or it failed: the way round says which
             return self._check_slowly(flag, user, attributes)
-
-    def visible(
-        self,
-        flag: str,
-        user: str,
-        attributes: Mapping[str, Any] = NOTHING,
-        *,
-        default: bool = False,
-    ) -> bool:
-        """Whether `user` sees `flag`; `default` when that cannot be decided."""
-        answer = self.check(flag, user, attributes)
-        return default if answer.reason == reasons.ERROR else answer.visible
-
-    def value(self, flag: str, user: str, default: T, attributes: Mapping[str, Any] = NOTHING) -> T:
-        """The flag's value for `user`, of the type of `default`; else `default`."""
-        return value_or(self.check(flag, user, attributes), default)
 
     # Life
 

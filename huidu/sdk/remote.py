@@ -13,7 +13,7 @@ from huidu import reasons
 from huidu.model import Answer
 from huidu.sdk import lifecycle
 from huidu.sdk.transport import Transport, Unreachable
-from huidu.sdk.values import NOTHING, overrides, refusal, value_or
+from huidu.sdk.values import NOTHING, Asking, overrides, refusal
 
 logger = logging.getLogger("huidu.sdk")
 
@@ -46,7 +46,7 @@ _success: Final = msgspec.json.Decoder(_Success)
 _failure: Final = msgspec.json.Decoder(_Failure)
 
 
-class RemoteClient:
+class RemoteClient(Asking):
     """Asks the platform at each check, with what it holds about the user. Never raises.
 
     Args:
@@ -85,22 +85,6 @@ class RemoteClient:
             logger.exception("sdk.check_failed flag=%s", flag)
             return refusal(flag, reasons.SYSTEM_ERROR)
         return answer
-
-    def visible(
-        self,
-        flag: str,
-        user: str,
-        attributes: Mapping[str, Any] = NOTHING,
-        *,
-        default: bool = False,
-    ) -> bool:
-        """Whether `user` sees `flag`; `default` when that cannot be decided."""
-        answer = self.check(flag, user, attributes)
-        return default if answer.reason == reasons.ERROR else answer.visible
-
-    def value(self, flag: str, user: str, default: T, attributes: Mapping[str, Any] = NOTHING) -> T:
-        """The flag's value for `user`, of the type of `default`; else `default`."""
-        return value_or(self.check(flag, user, attributes), default)
 
     def close(self) -> None:
         self._transport.close()

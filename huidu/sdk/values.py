@@ -49,3 +49,26 @@ def value_or(answer: Answer, default: T) -> T:
         return default
     value: Any = float(answer.value) if type(default) is float else answer.value
     return cast(T, value)
+
+
+class Asking:
+    """What every client answers beside `check`, from what `check` says."""
+
+    def check(self, flag: str, user: str, attributes: Mapping[str, Any] = NOTHING) -> Answer:
+        raise NotImplementedError
+
+    def visible(
+        self,
+        flag: str,
+        user: str,
+        attributes: Mapping[str, Any] = NOTHING,
+        *,
+        default: bool = False,
+    ) -> bool:
+        """Whether `user` sees `flag`; `default` when that cannot be decided."""
+        answer = self.check(flag, user, attributes)
+        return default if answer.reason == reasons.ERROR else answer.visible
+
+    def value(self, flag: str, user: str, default: T, attributes: Mapping[str, Any] = NOTHING) -> T:
+        """The flag's value for `user`, of the type of `default`; else `default`."""
+        return value_or(self.check(flag, user, attributes), default)

@@ -266,12 +266,18 @@ class FlagAdmin(RequestsMixin, ActsMixin, ServiceAdmin):
         words = Vocabulary.load()
         gates = flag.gates.select_related("region_policy").order_by("order")
         views = board.flag_views(pks=[flag.pk])
+        reads_gates = request.user.has_perm("rollout.view_gate")
         return {
             **super().told(request, flag),
             "subtitle": label_of(flag),
             "view": views[0] if views else None,
             "gates": [
-                {"gate": gate, "name": label_of(gate), "passes": gate_in_words(gate, words)}
+                {
+                    "gate": gate,
+                    "name": label_of(gate),
+                    # Their lines are for those who may open them: some are anti-fraud signals.
+                    "passes": gate_in_words(gate, words) if reads_gates else "",
+                }
                 for gate in gates
             ],
             "tiers": [

@@ -170,10 +170,6 @@ class FundingPartnerAdmin(OfFlag, RequestsMixin, ServiceAdmin):
     def named(self, row: FundingPartner) -> str:
         return label_of(row)
 
-    @display(description=_("flag"), ordering="flag__key")
-    def flag_name(self, row: FundingPartner) -> str:
-        return label_of(row.flag)
-
     @display(description=_("regions"))
     def where(self, row: FundingPartner) -> str:
         return where(row)

@@ -68,7 +68,11 @@ class GateForm(RuleForm):
 
 
 class OfFlag:
-    """What gates and tiers share: they belong to a flag and stand in an order."""
+    """What gates, tiers and partners share: they belong to a flag and stand in an order."""
+
+    @display(description=_("flag"), ordering="flag__key")
+    def flag_name(self, row: Any) -> str:
+        return label_of(row.flag)
 
     def environment_of(self, form: Any, row: Any) -> str:
         flag = row.flag if row is not None else form.cleaned_data["flag"]
@@ -145,10 +149,6 @@ class GateAdmin(OfFlag, RequestsMixin, ServiceAdmin):
     def named(self, row: Gate) -> str:
         return label_of(row)
 
-    @display(description=_("flag"), ordering="flag__key")
-    def flag_name(self, row: Gate) -> str:
-        return label_of(row.flag)
-
     @display(description=_("lets pass"))
     def lets_pass(self, row: Gate) -> str:
         return gate_in_words(row, self.words)
@@ -213,10 +213,6 @@ class TierAdmin(OfFlag, RequestsMixin, ServiceAdmin):
     @display(description=_("tier"), ordering="key")
     def named(self, row: Tier) -> str:
         return label_of(row)
-
-    @display(description=_("flag"), ordering="flag__key")
-    def flag_name(self, row: Tier) -> str:
-        return label_of(row.flag)
 
     @display(description=_("rule"))
     def who(self, row: Tier) -> str:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -20,7 +19,14 @@ from typing import Any, Final, Literal
 import msgspec
 from django.db import transaction
 
-from cohorts.services.items import MAX_ITEMS, Aware, Rejected, id_fault
+from cohorts.services.items import (
+    MAX_ITEMS,
+    Aware,
+    Rejected,
+    id_fault,
+    lower,
+    rejected,
+)
 from huidu.errors import InputError
 from rollout.models import Flag, Metric
 from rollout.services import exposures, outcomes
@@ -100,7 +106,7 @@ def read(body: bytes) -> list[Event | Rejected]:
         except msgspec.ValidationError as error:
             if not bytes(raw).lstrip().startswith(b"{"):
                 raise InputError("expected an object", path=f"events[{index}]") from None
-            items.append(_rejected(index, error))
+            items.append(rejected(index, error, Event, _WANTED))
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             raise InputError(f"expected JSON: {error}", path=f"events[{index}]") from None
     return items
@@ -120,7 +126,7 @@ def _read_loosely(body: bytes, fault: Exception) -> list[Event | Rejected]:
         try:
             items.append(msgspec.convert(each, Event))
         except msgspec.ValidationError as error:
-            items.append(_rejected(index, error))
+            items.append(rejected(index, error, Event, _WANTED))
     return items
 
 
@@ -279,33 +285,10 @@ def _shape(error: msgspec.ValidationError) -> InputError:
     sentence, _, path = str(error).partition(" - at `$")
     if not sentence.startswith("Expected"):
         return InputError('expected {"events": [...]} and nothing else')
-    return InputError(_lower(sentence), path=path.rstrip("`").lstrip("."))
+    return InputError(lower(sentence), path=path.rstrip("`").lstrip("."))
 
 
-_UNKNOWN_FIELD: Final = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
-_MISSING_FIELD: Final = re.compile(r"Object missing required field `(.*)`")
-
-
-def _rejected(index: int, error: msgspec.ValidationError) -> Rejected:
-    """msgspec's sentence with a stable code."""
-    sentence, _, path = str(error).partition(" - at `$")
-    name = path.rstrip("`").lstrip(".")
-    if found := _UNKNOWN_FIELD.fullmatch(sentence):
-        known = ", ".join(Event.__struct_fields__)
-        return Rejected(index, "field.unknown", f"expected {known}; got {found[1][:64]!r}")
-    if found := _MISSING_FIELD.fullmatch(sentence):
-        return Rejected(index, f"{found[1]}.missing", "expected a value, got none")
-    if "timezone component" in sentence:
-        detail = "expected an offset from UTC, as in 2026-01-31T12:00:00+08:00, got none"
-        return Rejected(index, f"{name}.zone_missing", detail)
-    if not sentence.startswith("Expected"):
-        wanted = {
-            "type": "exposure, outcome or complete",
-            "at": "a moment as in 2026-01-31T12:00:00+08:00",
-        }
-        sentence = f"expected {wanted.get(name, 'another value')}: {_lower(sentence)}"
-    return Rejected(index, f"{name or 'item'}.invalid", _lower(sentence))
-
-
-def _lower(sentence: str) -> str:
-    return (sentence[:1].lower() + sentence[1:]).replace("`", "")
+_WANTED: Final = {
+    "type": "exposure, outcome or complete",
+    "at": "a moment as in 2026-01-31T12:00:00+08:00",
+}

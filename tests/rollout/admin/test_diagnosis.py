@@ -23,10 +23,8 @@ def bank(transactional_db: None, redis: object) -> world.World:
 
 
 @pytest.fixture
-def wang(bank: world.World) -> Client:
-    client = Client()
-    client.force_login(world.people()[0], "django.contrib.auth.backends.ModelBackend")
-    return client
+def wang(operator: Client) -> Client:
+    return operator
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 from django.contrib import admin
 from django.contrib.admin import ModelAdmin
+from django.contrib.auth.models import Permission, User
 from django.db import connection
 from django.http import HttpRequest
 from django.test import Client
@@ -19,18 +20,6 @@ MOST_QUERIES = 45
 """A page needs a handful of rows of everything; a number that grows with the rows would pass it."""
 
 pytestmark = pytest.mark.django_db
-
-
-@pytest.fixture
-def bank(redis: object) -> world.World:
-    return world.build(40)
-
-
-@pytest.fixture
-def operator(bank: world.World) -> Client:
-    client = Client()
-    client.force_login(world.people()[0], "django.contrib.auth.backends.ModelBackend")
-    return client
 
 
 def models() -> Iterator[ModelAdmin]:  # type: ignore[type-arg]
@@ -73,6 +62,19 @@ def test_the_board_tells_state_stages_decision_and_health(operator: Client, lang
     assert "/act/kill/" in text
     assert "5 %" in text
     assert len(queries) <= MOST_QUERIES
+
+
+def test_nobody_is_told_what_they_may_not_open(bank: world.World) -> None:
+    helper = User.objects.create_user("helper", password=world.PASSWORD, is_staff=True)
+    helper.user_permissions.add(Permission.objects.get(codename="view_flag"))
+    client = Client(headers={"accept-language": "en"})
+    client.force_login(helper, "django.contrib.auth.backends.ModelBackend")
+    board = client.get(reverse("admin:index")).content.decode()
+    for name in ("auditentry", "decision", "changerequest"):
+        assert reverse(f"admin:rollout_{name}_changelist") not in board
+    page = client.get(reverse("admin:rollout_flag_change", args=(bank.flag.pk,))).content.decode()
+    assert bank.gate.label_en in page
+    assert reverse("admin:rollout_gate_change", args=(bank.gate.pk,)) not in page
 
 
 def test_the_number_of_queries_of_the_board_does_not_grow_with_flags(operator: Client) -> None:

@@ -22,18 +22,6 @@ ENGLISH: Any = {"headers": {"accept-language": "en"}}
 
 
 @pytest.fixture
-def bank(redis: object) -> world.World:
-    return world.build(40)
-
-
-@pytest.fixture
-def operator(bank: world.World) -> Client:
-    client = Client()
-    client.force_login(world.people()[0], "django.contrib.auth.backends.ModelBackend")
-    return client
-
-
-@pytest.fixture
 def draft(bank: world.World) -> Stage:
     """A pending stage with one guard that must prove a margin of 5 %."""
     stage = bank.planned

@@ -23,11 +23,6 @@ BACKEND = "django.contrib.auth.backends.ModelBackend"
 
 
 @pytest.fixture
-def bank(redis: object) -> world.World:
-    return world.build(40)
-
-
-@pytest.fixture
 def wang(bank: world.World) -> Client:
     return logged_in(world.people()[0])
 
