@@ -237,9 +237,15 @@ class Response(msgspec.Struct):
 
 
 class Running:
-    """A check server in a process of its own."""
+    """A check server in a process of its own; `module` is what Python runs."""
 
-    def __init__(self, store: Store, *arguments: str, environment_name: str = ENVIRONMENT) -> None:
+    def __init__(
+        self,
+        store: Store,
+        *arguments: str,
+        environment_name: str = ENVIRONMENT,
+        module: str = "edge",
+    ) -> None:
         self.log = tempfile.NamedTemporaryFile(prefix="edge-", suffix=".log")  # noqa: SIM115
         environment = os.environ | {
             "HUIDU_HOME": str(store.home),
@@ -248,7 +254,7 @@ class Running:
             "REDIS_URL": store.url,
         }
         self.process = subprocess.Popen(
-            [sys.executable, "-m", "edge", "--port", "0", *arguments],
+            [sys.executable, "-m", module, "--port", "0", *arguments],
             cwd=ROOT,
             env=environment,
             stderr=self.log,

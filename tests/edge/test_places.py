@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from threading import Event, Thread
 from typing import Any
 
-import msgspec
 import pytest
+from msgspec.structs import replace
 
 from huidu import reasons
 from huidu.model import Capacity, Flag, Gate, Partner, place_of, place_slot
@@ -36,6 +36,17 @@ def loan(**gate: Any) -> Flag:
         allow_list=frozenset({"guest"}),
         record_on_check=True,
     )
+
+
+def also(*gates: Gate, partner: Partner | None = None) -> Flag:
+    """The loan with more gates, or with one more partner."""
+    made = loan()
+    if partner is not None:
+        (gate,) = made.gates
+        assert gate.capacity is not None
+        wider = replace(gate.capacity, partners=[*gate.capacity.partners, partner])
+        made = replace(made, gates=[replace(gate, capacity=wider)])
+    return replace(made, version=2, gates=[*gates, *made.gates])
 
 
 @pytest.fixture
@@ -122,14 +133,69 @@ def test_full_partners_are_told_from_memory_until_room_is_announced(asked: Store
     wait_for(lambda: why(shop, "ada") == "ERROR funding.unavailable")
 
 
-def test_a_kill_while_a_check_waits_for_its_place_is_obeyed(asked: Store, shop: Running):
+@pytest.fixture(scope="module")
+def slow_desk(store: Store) -> Iterator[Running]:
+    """A check server where a check waits until a test gives it its place."""
+    running = Running(store, module="tests.edge.patient")
+    yield running
+    running.stop()
+
+
+STAFF = Gate(
+    key="staff", dimension="staged", why="stage.not_internal", rule={"==": [{"var": "staff"}, True]}
+)
+WIDER = Partner(number=5, key="west", everywhere=True)
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["single", "bulk"])
+@pytest.mark.parametrize(
+    ("user", "later", "found"),
+    [
+        pytest.param("ada", loan(), "TARGETING_MATCH shown south", id="nothing"),
+        pytest.param("ada", replace(loan(), killed=True), "DISABLED killed", id="killed"),
+        pytest.param("ada", None, "FLAG_NOT_FOUND", id="gone"),
+        pytest.param(
+            "ada", also(STAFF), "TARGETING_MATCH shown south", id="a fact nobody read before"
+        ),
+        pytest.param(
+            "dan", also(STAFF), "TARGETING_MATCH stage.not_internal", id="a gate that refuses"
+        ),
+        pytest.param(
+            "ada", also(partner=WIDER), "TARGETING_MATCH shown south", id="one more partner"
+        ),
+    ],
+)
+def test_a_check_that_waited_for_its_place_is_answered_by_the_newest_snapshot(
+    store: Store, slow_desk: Running, user: str, later: Flag | None, found: str, together: bool
+):
+    """Whatever changed meanwhile, above all a kill, and with the facts that the change asks for."""
+
+    def answer() -> str:
+        if together:
+            said = next((e for e in slow_desk.bulk(user).json["flags"] if e["key"] == "loan"), None)
+        else:
+            said = slow_desk.check("loan", user).json
+        if said is None or "errorCode" in said:
+            return "FLAG_NOT_FOUND" if said is None else str(said["errorCode"])
+        told = said["metadata"]
+        words = (said["reason"], told["why"], told.get("funding_partner"))
+        return " ".join(filter(None, words))
+
+    def publish(*loans: Flag) -> None:
+        made = store.publish([*flags(), *loans])
+        wait_for(lambda: slow_desk.metric("huidu_snapshot_sequence") == made.sequence)
+
+    today = datetime.datetime.now(ZONE).date()
+    store.hold("dan", region="440300", staff=False, updated=today)
+    publish(loan())
+    tell(store)
     with ThreadPoolExecutor(1) as pool:
-        waiting = pool.submit(why, shop, "ada")
-        wait_for(lambda: asked.client.exists(names.PLACES_STREAM))
-        asked.publish([*flags(), msgspec.structs.replace(loan(), killed=True)])
-        wait_for(lambda: why(shop, "bob") == "DISABLED killed")
-        give(asked, 3)
-        assert waiting.result() in ("DISABLED killed", "ERROR funding.unavailable")
+        waiting = pool.submit(answer)
+        wait_for(lambda: store.client.exists(names.PLACES_STREAM))
+        publish(*([] if later is None else [later]))
+        assert not waiting.done()
+        assert give(store, 3) == 1
+        assert waiting.result() == found
 
 
 @pytest.mark.parametrize(
