@@ -44,7 +44,7 @@ def readable(model: type[models.Model], name: str) -> Callable[[Any], Any] | Non
         field = model._meta.get_field(name)
     except FieldDoesNotExist:
         return None
-    told = _teller(field)
+    told = _teller(field) if field.concrete else None  # a relation from elsewhere is no column
     if told is None:
         return None
 

@@ -45,6 +45,20 @@ def test_every_list_form_and_row_opens(operator: Client, language: str) -> None:
     assert not faults, "\n".join(faults)
 
 
+def test_every_row_opens_for_who_may_only_read(bank: world.World) -> None:
+    auditor = User.objects.create_user("auditor", password=world.PASSWORD, is_staff=True)
+    auditor.user_permissions.set(Permission.objects.filter(codename__startswith="view_"))
+    client = Client(headers={"accept-language": "en"})
+    client.force_login(auditor, "django.contrib.auth.backends.ModelBackend")
+    codes = {}
+    for page in models():
+        row = page.model._default_manager.first()
+        if row is not None:
+            name = f"admin:{page.opts.app_label}_{page.opts.model_name}_change"
+            codes[name] = client.get(reverse(name, args=(row.pk,))).status_code
+    assert set(codes.values()) == {200}, codes
+
+
 def _request_of(client: Client) -> HttpRequest:
     request = HttpRequest()
     request.user = world.people()[0]
