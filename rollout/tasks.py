@@ -6,6 +6,7 @@ import logging
 from typing import Final
 
 from celery import shared_task
+from celery.exceptions import SoftTimeLimitExceeded
 from django.utils import timezone
 
 from rollout import selectors, tasks_evidence, tasks_messages
@@ -54,6 +55,8 @@ def ensure_published() -> int:
     for environment in selectors.environments():
         try:
             healed += publishing.ensure_published(environment)
+        except SoftTimeLimitExceeded:
+            raise
         except Exception:  # one sick environment must not keep the others waiting
             logger.exception("rollout.ensure_published environment=%s", environment)
     return healed

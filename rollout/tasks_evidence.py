@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from celery import shared_task
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import OperationalError
 from django.db.models import F, QuerySet
 from django.utils import timezone
@@ -86,6 +87,8 @@ def _review(stages: QuerySet[Stage]) -> dict[str, int]:
         some = wanted[start : start + TOGETHER]
         try:
             found = review.review_together(some, now=timezone.now(), up_to=up_to)
+        except SoftTimeLimitExceeded:
+            raise  # the time is over for all of them; what is undone is due at the next tick
         except Exception:  # one sick stage must not keep the others waiting
             logger.warning("rollout.reviewed_one_by_one stages=%s", some, exc_info=True)
             found = list(_one_by_one(some, up_to, decided))
@@ -101,6 +104,8 @@ def _one_by_one(
     for pk in stage_ids:
         try:
             found = review.roll_up_and_review(pk, now=timezone.now(), up_to=up_to)
+        except SoftTimeLimitExceeded:
+            raise
         except Exception:
             logger.exception("rollout.review_failed stage=%s", pk)
             decided["failed"] += 1

@@ -59,6 +59,9 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
         edges_ms: latency edges, ascending. The harm test uses edges 0..`baseline_index`; the proof
             compares treated users beyond `edges_ms[margin_index]` with control users beyond
             `edges_ms[baseline_index]`.
+        fresh_min: how many minutes ago the source may last have been complete for a promotion (for
+            a gauge: for its reading to count), above 0; None is 60. A warehouse that is loaded
+            once a day needs a day and the time its load takes.
         max, min: limits of a gauge; at least one. Breached for `for_looks` looks in a row: harm.
     """
 
@@ -69,6 +72,7 @@ class Metric(msgspec.Struct, frozen=True, kw_only=True):
     limit_abs: float | None = None
     role: Role = Role.MUST_PROVE
     lag_days: float | None = None
+    fresh_min: float | None = None
     edges_ms: tuple[float, ...] = ()
     baseline_index: int | None = None
     margin_index: int | None = None

@@ -12,11 +12,11 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from huidu.errors import EvidenceError
-from huidu.promotion.contract import Arm, AsOf, Evidence, Kind, Look, Pulse, State
+from huidu.promotion.contract import Arm, AsOf, Evidence, Kind, Look, Metric, Pulse, State
 from huidu.promotion.plan import CompiledPlan, Guard
 
 FRESH_MIN: Final = 60.0
-"""Older evidence than this blocks a promotion."""
+"""Older evidence than this blocks a promotion, unless its metric says otherwise."""
 
 BALANCE: Final = 0.005
 """Arms complete up to moments this close, as a share of the stage's age, count as complete alike:
@@ -36,6 +36,11 @@ _RATIO_KEYS: Final = ("bad", "num", "den", "num2", "den2", "numden")
 _MEAN_KEYS: Final = ("n", "sum", "sumsq", "sum_cap", "sumsq_cap")
 
 type_of_users = dict[str, tuple[float, float]]
+
+
+def fresh_min(metric: Metric) -> float:
+    """How many minutes old this metric's evidence may be."""
+    return FRESH_MIN if metric.fresh_min is None else metric.fresh_min
 
 
 def users_of(plan: CompiledPlan, look: Look, state: State) -> tuple[type_of_users, dict[str, int]]:

@@ -90,6 +90,11 @@ def _take_over(
     fallen = None if before is None else ev.fell(before, now)
     if fallen is not None:
         return None, None, texts.fell(guard.name, fallen)
+    if guard.metric.fresh_min is not None and before is not None and complete <= before.as_of:
+        # Nothing was loaded since: users enrolled meanwhile are not told of yet, which is no
+        # silence. (Without a limit of its own a metric is judged as it always was.)
+        now = msgspec.structs.replace(now, users=before.users)
+        enrolled = plan.enrolled(before.users)
     treated_users, control_users = enrolled
     arms = _beats(guard, state.pulses.get(guard.name), now, enrolled)
     # Control gone silent while treated goes on is a broken feed, and would look like harm.
@@ -106,8 +111,9 @@ def _too_old(guard: Guard, latest: Evidence | None, t_min: float) -> Missing | N
         return texts.no_data(guard.name)
     if latest.as_of == ev.UNKNOWN_AS_OF:
         return texts.freshness_unknown(guard.name)
-    if t_min - latest.as_of > ev.FRESH_MIN:
-        return texts.stale(guard.name, t_min - latest.as_of)
+    most = ev.fresh_min(guard.metric)
+    if t_min - latest.as_of > most:
+        return texts.stale(guard.name, t_min - latest.as_of, most)
     return None
 
 
@@ -149,7 +155,7 @@ def reading_of(gauge: Metric, look: Look) -> float | None:
     """The gauge's reading, or None if there is none or its source says that it is old."""
     as_of = look.as_of.get(gauge.name)
     known = [m for m in (as_of.t, as_of.c) if m is not None] if as_of is not None else []
-    if known and look.t_min - max(known) > ev.FRESH_MIN:
+    if known and look.t_min - max(known) > ev.fresh_min(gauge):
         return None
     return look.gauges.get(gauge.name)
 

@@ -154,6 +154,10 @@ def check_plan(plan: Plan) -> None:
 
 
 def _check_metric(metric: Metric, path: str) -> None:
+    if metric.fresh_min is not None:
+        _require(
+            _positive(metric.fresh_min), f"{path}.fresh_min", "minutes above 0", metric.fresh_min
+        )
     if metric.kind is Kind.GAUGE:
         limits = [limit for limit in (metric.max, metric.min) if limit is not None]
         _require(

@@ -8,6 +8,7 @@ import msgspec
 
 from huidu.errors import EvidenceError
 from huidu.promotion.contract import Conditions, Forecast, Look, Metric, Missing
+from huidu.promotion.evidence import FRESH_MIN
 from huidu.promotion.finding import Finding
 from huidu.promotion.plan import CompiledPlan, Guard
 from huidu.stats.srm import CHI_SQUARE_LIMIT as CHI_SQUARE_LIMIT
@@ -111,12 +112,15 @@ def no_data(metric: str) -> Missing:
     return Missing(code="no_data", metric=metric, text=f"{metric}: the source gives no data")
 
 
-def stale(metric: str, age: float) -> Missing:
+def stale(metric: str, age: float, most: float) -> Missing:
+    # The usual limit is not told, so that old decisions replay to what they said.
+    limit = {} if most == FRESH_MIN else {"limit_min": most}
     return Missing(
         code="stale_source",
         metric=metric,
-        text=f"{metric}: both arms were last complete {age:,.0f} minutes ago, 60 is the most",
-        values={"age_min": age},
+        text=f"{metric}: both arms were last complete {age:,.0f} minutes ago,"
+        f" {most:,.0f} is the most",
+        values={"age_min": age, **limit},
     )
 
 

@@ -79,7 +79,7 @@ class MetricAdmin(TriesQueries, ServiceAdmin):
             _("How it is measured"),
             {
                 "fields": (
-                    ("lag", "cap"),
+                    ("lag", "fresh_minutes", "cap"),
                     "edges",
                     ("baseline_index", "margin_index"),
                     "source",

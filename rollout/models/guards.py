@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
+from typing import Final
+
 from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.utils.translation import gettext_lazy as _
 
 from rollout.models import fields
 from rollout.models.rollouts import Stage
+
+USUAL_FRESH_MINUTES: Final = 60
+"""How old the data of a metric without a limit of its own may be."""
+
+MOST_FRESH_MINUTES: Final = 10_080
+"""A week: no limit may let older data promote anybody."""
 
 
 class Metric(models.Model):
@@ -42,6 +51,15 @@ class Metric(models.Model):
     owner = models.CharField(_("owner"), max_length=120, blank=True, default="")
     lag = models.DurationField(
         _("arrives up to"), null=True, blank=True, help_text=_("How late an event may come.")
+    )
+    fresh_minutes = models.PositiveIntegerField(
+        _("may be so many minutes old"),
+        null=True,
+        blank=True,
+        help_text=_(
+            "Older data promotes nobody. Empty: 60 minutes. A warehouse that is loaded once a day "
+            "needs a day and the time its load takes, such as 1,560 minutes."
+        ),
     )
     cap = models.FloatField(
         _("cap"),
@@ -84,10 +102,20 @@ class Metric(models.Model):
             models.CheckConstraint(
                 name="metric_cap", condition=models.Q(cap__isnull=True) | models.Q(cap__gt=0)
             ),
+            models.CheckConstraint(
+                name="metric_fresh_minutes",
+                condition=models.Q(fresh_minutes__isnull=True)
+                | models.Q(fresh_minutes__range=(1, MOST_FRESH_MINUTES)),
+            ),
         ]
 
     def __str__(self) -> str:
         return self.key
+
+    @property
+    def fresh_limit(self) -> timedelta:
+        """How old data of this metric may be and still promote, or be a reading."""
+        return timedelta(minutes=self.fresh_minutes or USUAL_FRESH_MINUTES)
 
     @property
     def from_warehouse(self) -> bool:

@@ -15,7 +15,6 @@ from django.db import transaction
 
 from rollout.models import Metric, OutcomeEvent, Stage
 from rollout.services import exposures, outcomes, sources
-from rollout.services.gauge_readings import GAUGE_FRESH
 from rollout.services.outcomes import Happened
 from rollout.services.sources import Sample, SourceError
 
@@ -54,7 +53,7 @@ def _gap(metric: Metric, now: datetime) -> list[Sample]:
         OutcomeEvent.objects.filter(
             environment=metric.environment,
             metric=metric.key,
-            at__gt=now - GAUGE_FRESH,
+            at__gt=now - metric.fresh_limit,
             at__lte=now,
         )
         .order_by("-at")

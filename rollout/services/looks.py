@@ -88,6 +88,7 @@ def metric_of(guard: Guard) -> contract.Metric:
         limit_abs=None if gauge else guard.limit_abs,
         role=contract.Role(guard.role),
         lag_days=None if metric.lag is None else metric.lag / timedelta(days=1),
+        fresh_min=None if metric.fresh_minutes is None else float(metric.fresh_minutes),
         edges_ms=tuple(metric.edges),
         baseline_index=metric.baseline_index,
         margin_index=metric.margin_index,

@@ -13,6 +13,7 @@ from django.utils import timezone
 
 from huidu.errors import InputError, StateError
 from rollout.models import Guard, Metric, Stage
+from rollout.models.guards import MOST_FRESH_MINUTES, USUAL_FRESH_MINUTES
 from rollout.services import audit, late, sources
 from rollout.services.audit import Actor
 from rollout.services.changing import changing, finite, only
@@ -30,6 +31,7 @@ EDITABLE: Final = frozenset(
         "unit",
         "owner",
         "lag",
+        "fresh_minutes",
         "cap",
         "edges",
         "baseline_index",
@@ -72,6 +74,8 @@ def save_metric(
                 "before it ends",
                 path=fixed[0],
             )
+        if "fresh_minutes" in changed and used.exists():
+            _only_tightened(metric, values["fresh_minutes"])
     row = metric if metric is not None else Metric(environment=environment)
     with changing(
         row,
@@ -85,6 +89,7 @@ def save_metric(
         for name, value in values.items():
             setattr(fresh, name, value)
         _check_numbers(fresh)
+        _check_fresh(fresh)
         _check_edges(fresh)
         _check_source(fresh)
     return fresh
@@ -138,6 +143,29 @@ def _check_source(metric: Metric) -> None:
             f"expected SQL on the warehouse, or no query: events tell of a metric of kind "
             f"{metric.kind}",
             path="source",
+        )
+
+
+def _only_tightened(metric: Metric, asked: Any) -> None:
+    """Nobody loosens alone what a running stage waits for."""
+    now, then = metric.fresh_minutes or USUAL_FRESH_MINUTES, asked or USUAL_FRESH_MINUTES
+    if isinstance(then, int) and then > now:
+        raise StateError(
+            f"metric {metric.key} judges a running stage: its data may be {now} minutes old, and "
+            f"{then} would let it promote on older data; shorten it, or wait until the stage ends",
+            path="fresh_minutes",
+        )
+
+
+def _check_fresh(metric: Metric) -> None:
+    most = metric.fresh_minutes
+    if most is None:
+        return
+    if type(most) is not int or not 1 <= most <= MOST_FRESH_MINUTES:
+        raise InputError(
+            f"expected whole minutes from 1 to {MOST_FRESH_MINUTES:,}, or nothing for the usual "
+            f"{USUAL_FRESH_MINUTES}, got {str(most)[:40]}",
+            path="fresh_minutes",
         )
 
 

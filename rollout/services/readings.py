@@ -2,30 +2,56 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
 from django.utils import translation
 from django.utils.translation import gettext
 
+from huidu import promotion
+from huidu.promotion.plan import guard_weight
 from rollout.models import Decision, Guard, Metric, Stage
+from rollout.services.looks import kind_of
+from rollout.services.recorded import newest_plan
+from rollout.services.wording import minutes
 
 MOST_POINTS: Final = 400
 """Points of one chart; longer histories are thinned, the newest look always stays."""
 
 
 class Words(NamedTuple):
-    """What a guard does, in up to three sentences; `widens` is empty unless it must prove, `late`
-    unless its events come late."""
+    """What a guard does, in up to four sentences; `widens` is empty unless it must prove, `late`
+    unless its events come late, `fresh` unless its data may be older than usual, or must be newer.
+    """
 
     stops: str
     widens: str
     late: str = ""
+    fresh: str = ""
 
 
 def words(guard: Guard) -> Words:
     """When this guard stops the stage, and what must be proven before the stage widens."""
-    return _words(guard)._replace(late=_late(guard))
+    return _words(guard)._replace(late=_late(guard), fresh=_fresh(guard))
+
+
+def _fresh(guard: Guard) -> str:
+    most = guard.metric.fresh_minutes
+    if most is None:
+        return ""
+    given = {"age": minutes(most)}
+    if guard.metric.kind == Metric.Kind.GAUGE:
+        return gettext("A reading older than %(age)s counts as none: it is unknown.") % given
+    if guard.role == Guard.Role.WATCH:
+        return gettext("Its data may be up to %(age)s old.") % given
+    return (
+        gettext(
+            "Its data may be up to %(age)s old: harm since then is not seen yet. With older data "
+            "the stage is held."
+        )
+        % given
+    )
 
 
 def _late(guard: Guard) -> str:
@@ -162,20 +188,33 @@ def charts(stage: Stage) -> list[Chart]:
         for each in readings or ():
             points.setdefault(each["metric"], []).append(_point(at, minute, each))
     guards = stage.guards.select_related("metric").order_by("metric__key")
-    stoppers = sum(
-        each.role != Guard.Role.WATCH and each.metric.kind != Metric.Kind.GAUGE for each in guards
-    )
+    alone = _proves_harm_alone(stage, guards)
     return [
         Chart(
             each.metric.key,
             label(each.metric),
             1.0 if _is_compared(each) else None,
             _margin(each),
-            max(stoppers, 1) / stage.alpha_rollback,
+            alone[each.pk],
             points.get(each.metric.key, []),
         )
         for each in guards
     ]
+
+
+def _proves_harm_alone(stage: Stage, guards: Iterable[Guard]) -> dict[int, float]:
+    """By guard: the e-value from which it alone, the others silent, proves harm."""
+    plan = newest_plan(stage.pk)
+    design = promotion.DESIGN if plan is None else plan.design
+    weights = {each.pk: guard_weight(kind_of(each.metric), design) for each in guards}
+    whole = sum(
+        weights[each.pk]
+        for each in guards
+        if each.role != Guard.Role.WATCH and each.metric.kind != Metric.Kind.GAUGE
+    )
+    return {
+        pk: max(whole, weight) / weight / stage.alpha_rollback for pk, weight in weights.items()
+    }
 
 
 def _point(at: datetime, minute: float, reading: dict[str, Any]) -> Point:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import msgspec
+from django.db.models import QuerySet
 
 from huidu.errors import EvidenceError
 from huidu.promotion import contract
@@ -22,8 +23,16 @@ class Material(NamedTuple):
 
 def plan_before(stage_id: int, look: int) -> contract.Plan | None:
     """The plan a look was made by: its own, or the last one written before it."""
-    rows = Decision.objects.filter(stage=stage_id, look__lte=look).exclude(plan={})
-    row = rows.order_by("-look").values_list("plan", flat=True).first()
+    return _newest(Decision.objects.filter(stage=stage_id, look__lte=look))
+
+
+def newest_plan(stage_id: int) -> contract.Plan | None:
+    """The plan of a stage's last look; None before its first."""
+    return _newest(Decision.objects.filter(stage=stage_id))
+
+
+def _newest(rows: QuerySet[Decision]) -> contract.Plan | None:
+    row = rows.exclude(plan={}).order_by("-look").values_list("plan", flat=True).first()
     return None if row is None else msgspec.convert(row, contract.Plan)
 
 

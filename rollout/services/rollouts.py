@@ -313,7 +313,7 @@ def complete(
 
 def _enter(rollout: Rollout, stage: Stage) -> None:
     """Make `stage` the running one, with its threshold decided once and for all."""
-    row = Stage.objects.select_for_update().get(pk=stage.pk)
+    row = Stage.objects.select_for_update(no_key=True).get(pk=stage.pk)
     if row.status != Stage.Status.PENDING:
         raise StateError(f"stage {stage} was entered before: a stage runs once")
     if waivers.is_unsigned(row):

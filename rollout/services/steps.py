@@ -45,7 +45,10 @@ def step(
     flag, target = rollout.flag, target_of(rollout)
     try:
         with transaction.atomic():
-            before = _told(Rollout.objects.select_for_update(of=("self",)).get(pk=rollout.pk))
+            # NO KEY keeps every other step out, and lets in who only refers to the rollout: users
+            # who meet it while its next share is drawn.
+            rows = Rollout.objects.select_for_update(of=("self",), no_key=True)
+            before = _told(rows.get(pk=rollout.pk))
             yield
             rollout.refresh_from_db()
             after = _told(rollout)

@@ -52,7 +52,8 @@ def widen(
     ):
         return stage
     with step(rollout, "stage_widened", by, reason, approved_by):
-        row = Stage.objects.select_for_update().get(pk=stage.pk)
+        # NO KEY: users who meet the stage meanwhile are written down and do not wait for the draw.
+        row = Stage.objects.select_for_update(no_key=True).get(pk=stage.pk)
         _require_wider(row, rollout, share_ppm, by, seen_ppm)
         _redraw(rollout, row, share_ppm)
     stage.refresh_from_db()
@@ -104,7 +105,8 @@ def release_holdback(
     compliance.require_signed(rollout.flag)
     with step(rollout, "holdback_released", by, reason, approved_by):
         rollout.refresh_from_db()
-        row = Stage.objects.select_for_update().filter(pk=rollout.current_id or 0).first()
+        rows = Stage.objects.select_for_update(no_key=True)
+        row = rows.filter(pk=rollout.current_id or 0).first()
         if row is None or not row.holdback or row.share_ppm == PPM:
             raise StateError(f"rollout {rollout} holds nobody back, so there is nothing to release")
         move(

@@ -13,6 +13,8 @@ from typing import Any
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from rollout.models.guards import USUAL_FRESH_MINUTES
+
 MINUTES_A_DAY = 1440
 
 HOLD: dict[str, Any] = {
@@ -21,7 +23,7 @@ HOLD: dict[str, Any] = {
     "counts_fell": _("%(metric)s: counts fell, which cannot be; the last good ones stay"),
     "out_of_order": _("this look is older than the one before it"),
     "no_data": _("%(metric)s: the source gives no data"),
-    "stale_source": _("%(metric)s: the data is %(age)s old, at most 60 minutes are allowed"),
+    "stale_source": _("%(metric)s: the data is %(age)s old; the limit is %(limit)s"),
     "freshness_unknown": _("%(metric)s: the source does not say up to when it is complete"),
     "sample_ratio": _(
         "the sample ratio is proven wrong: users get lost on the way into one arm. "
@@ -94,6 +96,8 @@ def missing_in_words(item: Mapping[str, Any], labels: Mapping[str, str]) -> str:
     parts["metric"] = metric_name(item.get("metric"), labels)
     parts["why"] = str(item.get("text", ""))
     parts["age"] = minutes(values.get("age_min"))
+    # Told only where the metric has a limit of its own.
+    parts["limit"] = minutes(values.get("limit_min", USUAL_FRESH_MINUTES))
     parts["left"] = minutes(values.get("minutes_left"))
     parts["day"] = number((values.get("due_min") or 0) / MINUTES_A_DAY)
     for name in ("chi_square", "e_value", "users", "needed", "z"):

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from django.db import transaction
 from django.utils import timezone
 
@@ -65,6 +66,28 @@ def test_one_sick_stage_keeps_no_other_waiting(world: World, monkeypatch: pytest
     monkeypatch.setattr(looks, "look_of", sick)
     assert tasks_evidence.review_running_stages() == {"failed": 1, "hold": 3}
     assert set(Decision.objects.values_list("stage", flat=True)) == {each.pk for each in others}
+
+
+@pytest.mark.parametrize("together", [True, False], ids=["together", "one by one"])
+def test_a_tick_whose_time_is_over_ends_and_the_next_one_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch, together: bool
+):
+    other_stage(0)
+    healthy, asked = looks.look_of, []
+
+    def too_slow(stage: Stage, *given: Any, **more: Any) -> Any:
+        asked.append(stage.pk)
+        if not together and len(asked) == 1:
+            raise RuntimeError("so each is reviewed by itself")
+        raise SoftTimeLimitExceeded()
+
+    monkeypatch.setattr(looks, "look_of", too_slow)
+    with pytest.raises(SoftTimeLimitExceeded):
+        tasks_evidence.review_running_stages()
+    assert len(asked) == (1 if together else 2)
+    assert not Decision.objects.exists()
+    monkeypatch.setattr(looks, "look_of", healthy)
+    assert tasks_evidence.review_running_stages() == {"hold": 2}
 
 
 def stand_still(monkeypatch: pytest.MonkeyPatch) -> None:

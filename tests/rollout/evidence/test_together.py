@@ -8,12 +8,14 @@ from typing import Any
 from django.db import connection, transaction
 
 from rollout.models import Decision, Guard, MetricCell, Rollout, RollupMark, Stage
-from rollout.services import evidence, look_rows, review
+from rollout.services import evidence, look_rows, review, rollouts, widening
+from rollout.services.audit import Actor
 from rollout.services.replay import replay
 from tests.rollout.evidence.conftest import World, at, live, outcome
 from tests.rollout.evidence.test_ticks import other_stage
 from tests.waiting import PATIENCE
 
+ANN = Actor(name="ann", person="ann")
 RATES = {"failed": (0.2, 0.2)}
 
 
@@ -121,6 +123,37 @@ def test_a_user_who_meets_a_stage_does_not_keep_its_look_waiting(world: World):
     assert review.review_stage(world.stage.pk, now=at(hours=1)) is not None
     done.set()
     thread.join()
+
+
+def test_nor_does_a_user_keep_a_stage_from_being_widened_or_entered(world: World):
+    """An exposure refers to its rollout and its stage; neither step waits until it is written."""
+    met, done = threading.Event(), threading.Event()
+
+    def meet() -> None:
+        with transaction.atomic():
+            with connection.cursor() as cursor:
+                cursor.execute("SELECT 1 FROM rollout_stage FOR KEY SHARE")
+                cursor.execute("SELECT 1 FROM rollout_rollout FOR KEY SHARE")
+            met.set()
+            done.wait(60)
+        connection.close()
+
+    thread = threading.Thread(target=meet)
+    thread.start()
+    try:
+        assert met.wait(60)
+        with connection.cursor() as cursor:
+            cursor.execute("SET lock_timeout = '15s'")  # else a step that waits would hang the test
+        widening.widen(world.stage, 800_000, by=ANN, reason="it went well")
+        rollouts.promote(world.rollout, by=ANN, reason="it went well", stage=world.stage)
+    finally:
+        with connection.cursor() as cursor:
+            cursor.execute("RESET lock_timeout")
+        done.set()
+        thread.join()
+    world.stage.refresh_from_db()
+    world.last.refresh_from_db()
+    assert (world.stage.share_ppm, world.last.status) == (800_000, Stage.Status.RUNNING)
 
 
 def test_a_rollback_cut_short_is_carried_out_beside_stages_that_are_due(world: World):

@@ -9,10 +9,19 @@ from typing import Any
 
 import duckdb
 import pytest
+from django.utils import translation
 
 from huidu.errors import InputError, StateError
-from rollout.models import Exposure, Metric, MetricCell, RollupMark
-from rollout.services import evidence, metrics, review, warehouse_cells
+from rollout.models import Decision, Exposure, Metric, MetricCell, RollupMark
+from rollout.services import (
+    evidence,
+    metrics,
+    readings,
+    replay,
+    review,
+    warehouse_cells,
+    wording,
+)
 from rollout.services.audit import Actor
 from rollout.services.sources import SourceError
 from tests.rollout.evidence.conftest import PLACE, World, at, complete, exposure, outcome
@@ -255,12 +264,90 @@ def test_the_query_of_a_running_guard_is_fixed(world: World, house: Warehouse):
         metrics.save_metric(PLACE, {"query": "SELECT 1"}, by=ANN, metric=metric)
 
 
+def days_of_loads(world: World, house: Warehouse, metric: Metric) -> list[Decision]:
+    """Loaded once a day, looked at in the evening and at noon, when the load is up to a day old."""
+    made = []
+    for day in range(1, 5):
+        users = [f"u{i}" for i in range(day * 700, day * 700 + 700)]
+        world.send(*(exposure(each, at(day)) for each in users), now=at(day))
+        house.add(*(("late", each, at(day, hours=1), 1.0, None) for each in users[::5]))
+        for moment in (at(day, hours=2), at(day, hours=20), at(day + 1, hours=-1)):
+            evidence.roll_up(world.stage, now=moment)
+            warehouse_cells.read(world.stage, metric, now=moment)
+            found = review.review_stage(world.stage.pk, now=moment)
+            assert found is not None
+            made.append(found.decision)
+            if found.decision.decision != Decision.Verdict.HOLD:
+                return made
+    return made
+
+
+def test_a_warehouse_loaded_once_a_day_promotes_where_its_metric_may_be_a_day_old(
+    world: World, house: Warehouse
+):
+    metric = from_sql(world, "late", kind="binary", margin_rel=0.5)
+    metric.fresh_minutes = 26 * 60
+    metric.save()
+    made = days_of_loads(world, house, metric)
+    assert made[-1].decision == Decision.Verdict.PROMOTE
+    told = {each["code"] for decision in made for each in decision.reasons}
+    assert not told & {"stale_source", "silent_feed"}
+    assert [each for decision in made for each in replay.replay(decision)] == []
+
+
+def test_without_a_limit_of_its_own_it_is_stale_an_hour_after_each_load(
+    world: World, house: Warehouse
+):
+    metric = from_sql(world, "late", kind="binary", margin_rel=0.5)
+    made = days_of_loads(world, house, metric)
+    # At the moment of a load its data is an hour old, and that is all the usual limit allows.
+    noons = [each for i, each in enumerate(made) if i % 3]
+    assert {each.decision for each in noons} == {Decision.Verdict.HOLD}
+    assert all("stale_source" in {r["code"] for r in each.reasons} for each in noons)
+
+
+def test_a_load_that_does_not_come_is_unknown_and_never_zero(world: World, house: Warehouse):
+    metric = from_sql(world, "late", kind="binary", margin_rel=0.5)
+    metric.fresh_minutes = 26 * 60
+    metric.save()
+    for day in (1, 2):
+        users = [f"u{i}" for i in range(day * 700, day * 700 + 700)]
+        world.send(*(exposure(each, at(day)) for each in users), now=at(day))
+        if day == 1:
+            house.add(*(("late", each, at(day, hours=1), 1.0, None) for each in users[::5]))
+        read(world, metric, days=day + 0.1)
+    late = review.review_stage(world.stage.pk, now=at(2, hours=4))
+    assert late is not None
+    stale = [each for each in late.decision.reasons if each["code"] == "stale_source"]
+    assert [each["values"] for each in stale] == [{"age_min": 27 * 60.0, "limit_min": 26 * 60.0}]
+    with translation.override("en"):
+        in_words = wording.missing_in_words(stale[0], {"sql_late": "Late"})
+    assert in_words == "Late: the data is 27 hours old; the limit is 26 hours"
+    (cell,) = late.decision.evidence["look"]["cells"]
+    assert cell["t"]["m"]["sql_late"] > 0
+
+
+def test_nobody_loosens_freshness_while_a_stage_waits_for_it(world: World, house: Warehouse):
+    metric = from_sql(world, "late", kind="binary")
+    with pytest.raises(StateError, match="promote on older data"):
+        metrics.save_metric(PLACE, {"fresh_minutes": 1_560}, by=ANN, metric=metric)
+    metric = metrics.save_metric(PLACE, {"fresh_minutes": 30}, by=ANN, metric=metric)
+    with pytest.raises(StateError, match="promote on older data"):
+        metrics.save_metric(PLACE, {"fresh_minutes": None}, by=ANN, metric=metric)
+    with translation.override("en"):
+        told = readings.words(metric.guards.get()).fresh
+    assert told.startswith("Its data may be up to 30 minutes old")
+
+
 @pytest.mark.parametrize(
     ("values", "path"),
     [
         ({"kind": "mean", "source": "sql", "query": ""}, "query"),
         ({"kind": "mean", "source": "sql", "query": "DELETE FROM x"}, "query"),
         ({"kind": "mean", "source": "prometheus", "query": "up"}, "source"),
+        ({"kind": "mean", "fresh_minutes": 0}, "fresh_minutes"),
+        ({"kind": "mean", "fresh_minutes": 10_081}, "fresh_minutes"),
+        ({"kind": "mean", "fresh_minutes": "a day"}, "fresh_minutes"),
     ],
 )
 def test_a_source_that_nobody_asks_is_refused(world: World, values: dict[str, Any], path: str):
