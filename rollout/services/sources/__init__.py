@@ -15,7 +15,7 @@ from typing import Final
 
 from rollout.models import Metric
 from rollout.services.sources import address, prometheus, warehouse
-from rollout.services.sources.sample import Sample, SourceError
+from rollout.services.sources.sample import FRESH, Sample, SourceError
 
 __all__ = ["Sample", "SourceError", "missed", "read"]
 
@@ -33,7 +33,8 @@ def read(metric: Metric, *, now: datetime) -> Sample:
         if metric.source == Metric.Source.PROMETHEUS:
             return prometheus.instant(metric.query, now=now)
         if metric.source == Metric.Source.SQL:
-            return warehouse.read(metric.query, now=now)
+            most = FRESH if metric.fresh_minutes is None else metric.fresh_limit
+            return warehouse.read(metric.query, now=now, most=most)
         return address.read(metric.query, now=now)
     except SourceError as error:
         raise SourceError(f"metric {metric.key}: {error.message}", code=error.code) from error

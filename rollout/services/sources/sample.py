@@ -41,16 +41,16 @@ def finite(value: Any) -> float:
     return float(value)
 
 
-def fresh(at: datetime, now: datetime) -> datetime:
+def fresh(at: datetime, now: datetime, most: timedelta = FRESH) -> datetime:
     """The sample's moment, no later than now.
 
     Raises:
         SourceError: it is too old to speak for now, or lies in the future.
     """
-    if now - at > FRESH:
+    if now - at > most:
         raise SourceError(
             f"the latest sample is of {at:%Y-%m-%d %H:%M:%S %Z}, older than "
-            f"{FRESH // timedelta(minutes=1)} minutes",
+            f"{most // timedelta(minutes=1):,} minutes",
             code="source.stale",
         )
     if at - now > AHEAD:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
@@ -24,17 +24,24 @@ from django.conf import settings
 from sqlglot import exp
 from sqlglot.errors import SqlglotError
 
-from rollout.services.sources.sample import Sample, SourceError, finite, fresh
+from rollout.services.sources.sample import FRESH, Sample, SourceError, finite, fresh
 
 DEADLINE_SECONDS: Final = 20.0
 MEMORY: Final = "1GB"
 
 
-def read(query: str, *, now: datetime, deadline: float = DEADLINE_SECONDS) -> Sample:
+def read(
+    query: str,
+    *,
+    now: datetime,
+    deadline: float = DEADLINE_SECONDS,
+    most: timedelta = FRESH,
+) -> Sample:
     """The query's one value.
 
     Args:
         deadline: seconds until the query is interrupted.
+        most: how old its moment may be.
     Raises:
         SourceError: not one SELECT, it failed or took too long, not one row, not a number, or old.
     """
@@ -56,7 +63,7 @@ def read(query: str, *, now: datetime, deadline: float = DEADLINE_SECONDS) -> Sa
     if value is None:
         raise SourceError("the value is NULL: unknown, not zero", code="source.empty")
     number = finite(float(value) if isinstance(value, Decimal) else value)
-    return Sample(number, fresh(_moment(row["at"]), now) if "at" in row else now)
+    return Sample(number, fresh(_moment(row["at"]), now, most) if "at" in row else now)
 
 
 def only_a_select(query: str) -> None:

@@ -39,6 +39,16 @@ def test_a_select_answers_a_value_and_its_moment():
 
 
 @pytest.mark.usefixtures("file")
+def test_a_reading_may_be_as_old_as_its_metric_says():
+    query = "SELECT bad AS value, loaded - INTERVAL 25 HOUR AS at FROM loans"
+    daily = Metric(environment="production", key="m", source="sql", query=query, fresh_minutes=1560)
+    assert sources.read(daily, now=NOW).at == NOW - timedelta(hours=25, minutes=2)
+    daily.fresh_minutes = 1500
+    with pytest.raises(SourceError, match="older than 1,500 minutes"):
+        sources.read(daily, now=NOW)
+
+
+@pytest.mark.usefixtures("file")
 @pytest.mark.parametrize(
     ("query", "told"),
     [
