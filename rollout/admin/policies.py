@@ -105,6 +105,24 @@ class RegionPolicyAdmin(ServiceAdmin):
         ),
     )
 
+    def get_fieldsets(self, request: HttpRequest, obj: Model | None = None) -> Any:
+        """Who may only read finds classes and regions in the table above; they are no columns."""
+        fieldsets = super().get_fieldsets(request, obj)
+        if obj is None or self.has_change_permission(request, obj):
+            return fieldsets
+        return [
+            (
+                name,
+                {
+                    **told,
+                    "fields": [
+                        each for each in told["fields"] if each not in ("classes", "regions")
+                    ],
+                },
+            )
+            for name, told in fieldsets
+        ]
+
     def get_queryset(self, request: HttpRequest) -> Any:
         return super().get_queryset(request).annotate(regions=Count("assignments"))
 
