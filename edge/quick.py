@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 from xxhash import xxh3_128_digest
 
 from edge import context
-from edge.checks import NOTHING_SAID, QuickCheck
+from edge.checks import NO_ADMISSIONS, NOTHING_SAID, QuickCheck
 from edge.link import Reply, Waiter
 from edge.profiles import MOST_WAITING
 from huidu.model import MAX_ID_CHARACTERS
@@ -109,10 +109,16 @@ def answer_all(edge: Edge, next_reply: Callable[[], Reply], waiters: deque[Waite
             continue
         plan, user = check.plan, check.user
         try:
-            facts, admissions, lists = plan.readers[reply[0]](reply, day)
-            if check.said:
-                facts.update(check.said)
-            rendered = plan.rendered[id(plan.evaluate(user, facts, admissions, lists))]
+            packed = plan.packed[reply[0]]
+            if packed is not None and not check.said:
+                admissions = NO_ADMISSIONS
+                answer = packed(user, reply, day)
+                rendered = plan.rendered.get(id(answer)) or plan.right.world.rendered(answer)
+            else:
+                facts, admissions, lists = plan.readers[reply[0]](reply, day)
+                if check.said:
+                    facts.update(check.said)
+                rendered = plan.rendered[id(plan.evaluate(user, facts, admissions, lists))]
         except Exception:  # no record, a damaged one, an answer's first time, ...
             check(reply)
             continue

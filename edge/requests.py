@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from edge.server import Edge
     from huidu.engine.writer import Check
     from huidu.wire.facts import Reader, Reading
+    from huidu.wire.packed import PackedCheck
 
 OFREP: Final = b"/ofrep/v1/evaluate/flags"
 SNAPSHOT: Final = b"/api/v1/snapshot"
@@ -134,6 +135,7 @@ class Plan:
         "head",
         "more",
         "needs_profile",
+        "packed",
         "profiles",
         "quick",
         "readers",
@@ -147,6 +149,7 @@ class Plan:
 
     reading: Reading
     readers: list[Reader]
+    packed: list[PackedCheck | None]
     evaluate: Check
     rendered: dict[int, Rendered]
     cut: Callable[[bytes], tuple[bytes, bytes, bytes]]
@@ -199,6 +202,8 @@ class Plan:
             and self.commands is not None
             and not self.closes
         )
+        if self.quick and self.flag:
+            self.packed = self.right.world.packed_of(self.flag.key)
         return self
 
 

@@ -108,8 +108,11 @@ class Edge:
     def _world(self, snapshot: Snapshot, compiled: Compiled, version: str, blob: bytes) -> World:
         """A world whose first checks will not have to wait for code; called in a thread."""
         asked = {flag for flag, _ in list(self.metrics.answers)} or compiled.flags
-        compiled.warm([flag for flag in asked if flag in compiled.flags][:MOST_WARMED])
+        warmed = [flag for flag in asked if flag in compiled.flags][:MOST_WARMED]
+        compiled.warm(warmed)
         made = World(snapshot, compiled, version, self.metrics.answers, blob)
+        for flag in warmed:
+            made.packed_of(flag)
         before = self.state.world
         for kind in [] if before is None else list(before.checks_for):
             if len(made.flags_for(kind)) <= MOST_WARMED:

@@ -19,9 +19,10 @@ from edge.settings import Settings
 from huidu.engine import Compiled
 from huidu.engine.together import Checks
 from huidu.model import Answer, Attribute, AttributeSource, Flag, Snapshot
-from huidu.wire import access
+from huidu.wire import access, packed
 from huidu.wire.access import Access, Key, KeyKind
 from huidu.wire.facts import BUILT_IN, Reading
+from huidu.wire.packed import PackedCheck
 
 MOST_REMEMBERED: Final = 2_048
 """Entries of each cache by request bytes; a full one is emptied, because refilling is cheap."""
@@ -73,6 +74,7 @@ class World:
         is an accident of an older registry and does not count."""
         self._readings: dict[frozenset[str], Reading] = {}
         self._reading_of: dict[str, Reading] = {}
+        self._packed_of: dict[str, list[PackedCheck | None]] = {}
         self._reading_for: dict[KeyKind, Reading] = {}
         self.checks_for: dict[KeyKind, Checks] = {}
         """The checks of all flags, for the kinds of keys that asked for them; see `evaluate_for`.
@@ -87,6 +89,14 @@ class World:
         known = self._reading_of.get(flag)
         if known is None:
             known = self._reading_of[flag] = self._reading([flag])
+        return known
+
+    def packed_of(self, flag: str) -> list[PackedCheck | None]:
+        """What checks a flag by a record's first byte, where its caller says nothing."""
+        known = self._packed_of.get(flag)
+        if known is None:
+            names = self.compiled.reads([flag]) - self._unheld
+            known = self._packed_of[flag] = packed.check_of(self.compiled, flag, names)
         return known
 
     def evaluate_for(self, kind: KeyKind) -> Checks:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from huidu.engine import answers, soundness
 from huidu.engine.plan import Plan, plan_of
 from huidu.engine.rules import Reader
-from huidu.engine.source import compile_flag
+from huidu.engine.source import FlagWriter, compile_flag
 from huidu.engine.together import Checks, compile_together
-from huidu.engine.writer import Check
+from huidu.engine.writer import Check, Writer
 from huidu.errors import HuiduError, SnapshotError
 from huidu.model import Admission, Answer, AttributeSource, Flag, Snapshot, User
 
@@ -209,6 +209,24 @@ class Compiled:
             check, self._reads[flag_key] = compile_flag(self.plan(flag_key), self._checks)
             self._checks[flag_key] = check
         return check
+
+    @property
+    def readable(self) -> frozenset[AttributeSource]:
+        """Sources whose attributes checks look at."""
+        return self._readable
+
+    def write(self, flag_key: str, writer: Writer) -> bool:
+        """Let a writer have a flag's check, so that it takes facts from elsewhere.
+
+        Returns:
+            False, and nothing is written, where the check asks other functions, of prerequisites
+            or of places, which know attributes only.
+        """
+        plan = self.plan(flag_key)
+        if plan.places is not None or plan.flag.prerequisites:
+            return False
+        FlagWriter(plan, self._checks, writer).write()
+        return True
 
     def reads(self, flag_keys: Iterable[str]) -> frozenset[str]:
         """Names of all attributes that checks of these flags may look at.

@@ -28,7 +28,7 @@ Check = Callable[
 
 _POOLED: Final = (str, int, float, tuple, frozenset)
 
-_LOAD: Final[dict[AttributeType, str]] = {
+LOAD: Final[dict[AttributeType, str]] = {
     AttributeType.INTEGER: "if type({v}) is not int: {v} = whole({v})",
     # The difference is not 0.0 for infinity and NaN, which are no numbers.
     AttributeType.NUMBER: "if type({v}) is not float or {v} - {v}: {v} = number({v})",
@@ -38,6 +38,7 @@ _LOAD: Final[dict[AttributeType, str]] = {
     AttributeType.SEM_VER: "{v} = VERSIONS[{v}] if type({v}) is str else version_of({v})",
     AttributeType.STRINGS: "{v} = strings({v})",
 }
+"""Makes of what a variable holds a value of the type, or unknown."""
 
 _TOOLS: Final[dict[str, Any]] = {
     "__builtins__": {},
@@ -93,14 +94,18 @@ class Writer:
             if attribute.source not in self.readable:
                 self.line(f"{name} = {unknown}")
                 return name
-            # Costs nothing while the attribute is there, and `get` would cost its call.
-            self.line(
-                f"try: {name} = attributes[{self.constant(attribute.name)}]",
-                f"except KeyError: {name} = {unknown}",
-            )
-            if attribute.type in _LOAD:
-                self.line("else:", f"    {_LOAD[attribute.type].format(v=name)}")
+            self.load(name, attribute, unknown)
         return self._loaded[attribute.name]
+
+    def load(self, name: str, attribute: Attribute, unknown: str) -> None:
+        """Let the variable hold the attribute's value, or `unknown`."""
+        # Costs nothing while the attribute is there, and `get` would cost its call.
+        self.line(
+            f"try: {name} = attributes[{self.constant(attribute.name)}]",
+            f"except KeyError: {name} = {unknown}",
+        )
+        if attribute.type in LOAD:
+            self.line("else:", f"    {LOAD[attribute.type].format(v=name)}")
 
     def days(self, attribute: Attribute) -> str:
         """Name of a variable with the daily counts behind an attribute, None where there are none.

@@ -32,7 +32,7 @@ the next 8, 16, 8, 16, and the highest 32."""
 _DAY: Final = "UPDATED[first] + (low & 4095)"
 _NEWEST: Final = f"(place >> 15 | high << 1 & {compact.NO_RING})"
 
-_VALUES: Final = {
+VALUES: Final = {
     "region": ("place", "REGIONS[place]"),
     "registered_at": ("low mid place", "date(FIRST + (low >> 12 | mid << 4 | (place & 3) << 12))"),
     "age": ("high", "(high >> 12) % 101"),
@@ -42,12 +42,16 @@ _VALUES: Final = {
         f" * (KEPT_AT.get(days := today - ({_DAY}) + (high >> 5 & 127)) or KEPT_AT[days])",
     ),
     "wifi_risk": ("high", f"high // {101 * 101 << 12}"),
+    **{name: ("yes", f"yes & {1 << bit} != 0") for bit, name in enumerate(record.FLAGS)},
+}
+"""What a fact's value is made of, which is words of the number alone, and how."""
+
+_BEHIND: Final = {
     "assets_cny": ("assets", "money(assets)"),
     "yearly_spend_cny": ("spent", "money(spent)"),
     "friends": ("first friends", "number(friends) << 2 | first >> 4 & 3"),
-    **{name: ("yes", f"yes & {1 << bit} != 0") for bit, name in enumerate(record.FLAGS)},
 }
-"""What a fact's value is made of, and how."""
+"""The same for facts that lie behind the number, or there too."""
 
 
 @cache
@@ -72,7 +76,7 @@ def source(
     used: set[str] = set()
     before: list[str] = []
     values: dict[str, str] = {}
-    for name, (fields, value) in _VALUES.items():
+    for name, (fields, value) in (VALUES | _BEHIND).items():
         if name in names:
             used.update(fields.split())
             values[name] = value
@@ -109,12 +113,10 @@ def source(
     if found := [name for name in pieces if name in used]:
         lines = ["match = find(data)", "if match is None: raise damaged(data)"]
         lines.append(f"[{', '.join(found)}] = match.groups()")
-    if words := [name for name in _WORDS if name in used]:
-        lines.append(f"[{', '.join(words)}] = unpack(data)")
-    elif not found:
-        lines.append(f"if len(data) < {compact.SIZE}: raise damaged(data)")
+    words, unpack = unpacking(used)
+    lines.append(words)
     read = "\n    ".join(["def read(data, today):", *lines, *before, *after])
-    return {"find": _find(pieces, used), "unpack": _unpack(words), **tools()}, read
+    return {"find": _find(pieces, used), "unpack": unpack, **tools()}, read
 
 
 def _pieces(first: int) -> dict[str, bytes]:
@@ -134,10 +136,12 @@ def _find(pieces: Mapping[str, bytes], wanted: Collection[str]) -> Find:
     return re.compile(b"(?s).{%d}" % compact.SIZE + b"".join(kept)).fullmatch
 
 
-def _unpack(wanted: Collection[str]) -> Callable[[bytes], tuple[int, ...]]:
-    """The wanted words, in their order; raises `struct.error` of a record that is too short."""
+def unpacking(wanted: Collection[str]) -> tuple[str, Callable[[bytes], tuple[int, ...]]]:
+    """A line that unpacks the wanted words, and `unpack` in it, which raises `struct.error` of a
+    record that is too short."""
+    names = [name for name in _WORDS if name in wanted]
     pieces = [code if name in wanted else f"{_BYTES[code]}x" for name, code in _WORDS.items()]
-    return Struct("<" + "".join(pieces)).unpack_from
+    return f"[{', '.join(names)}] = unpack(data)", Struct("<" + "".join(pieces)).unpack_from
 
 
 _BYTES: Final = {"B": 1, "H": 2, "I": 4}
