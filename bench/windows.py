@@ -66,7 +66,7 @@ COPY (
         GROUP BY event_id
     )
     WHERE day > DATE '{day}' - 365 AND day <= DATE '{day}' GROUP BY user_id
-) TO '{out}' (FORMAT parquet, COMPRESSION zstd)
+) TO '{out}' (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)
 """
 
 

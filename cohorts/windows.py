@@ -81,31 +81,60 @@ def tiles(events: Any, utc_offset: datetime.timedelta = SHANGHAI, day_of: DayOf 
         events: a table with the columns of `EVENTS`; an event may be there more than once.
         day_of: `day_of`, or what means the same to an engine and costs it less.
     """
-    once = (
-        payments(events)
-        .group_by("event_id")
-        # Repeats are equal but for what callers may have changed: the earliest moment decides.
+    per_day = (
+        _once(payments(events), utc_offset, day_of)
+        .group_by(["user_id", "day"])
         .aggregate(
-            user_id=lambda t: t.user_id.min(),
-            day=lambda t: day_of(t.paid_at.min(), utc_offset),
-            amount_cny=lambda t: t.amount_cny.min(),
+            count=lambda t: t.count(),
+            amount=lambda t: t.amount_cny.sum().fill_null(0),
         )
-    )
-    per_day = once.group_by(["user_id", "day"]).aggregate(
-        count=lambda t: t.count(),
-        amount=lambda t: t.amount_cny.sum().fill_null(0),
     )
     return per_day.cast(dict(TILES.items()))
 
 
-def unseen(events: Any, seen: Any) -> Any:
-    """The events that are not among those counted before.
+def tile_rows(
+    events: Any,
+    marks: Any,
+    mark_of: Callable[[Any], Any],
+    utc_offset: datetime.timedelta = SHANGHAI,
+    day_of: DayOf = day_of,
+) -> Any:
+    """`tiles` with one row per payment, which add up to them: nothing is grouped but what repeats.
+
+    Args:
+        marks: in a column ``mark``, those of all events that are there more than once. Marks of
+            others do no harm.
+        mark_of: a number for an id, equal for equal ids.
+    """
+    kept = payments(events)
+    marked = kept.mutate(mark=mark_of(kept.event_id))
+    doubtful = marked.semi_join(marks, "mark")
+    sure = marked.anti_join(marks, "mark").select(
+        "user_id", day=lambda t: day_of(t.paid_at, utc_offset), amount_cny=lambda t: t.amount_cny
+    )
+    once = _once(doubtful, utc_offset, day_of).select("user_id", "day", "amount_cny")
+    rows = ibis.union(sure, once)
+    return rows.select(
+        "user_id", "day", count=ibis.literal(1), amount=rows.amount_cny.fill_null(0)
+    ).cast(dict(TILES.items()))
+
+
+def _once(payments: Any, utc_offset: datetime.timedelta, day_of: DayOf) -> Any:
+    # Repeats are equal but for what callers may have changed: the earliest moment decides.
+    return payments.group_by("event_id").aggregate(
+        user_id=lambda t: t.user_id.min(),
+        day=lambda t: day_of(t.paid_at.min(), utc_offset),
+        amount_cny=lambda t: t.amount_cny.min(),
+    )
+
+
+def repeats(events: Any, seen: Any) -> Any:
+    """The ``event_id`` of events that are among those counted before, once each.
 
     Args:
         seen: events that were counted; only `event_id` is looked at.
     """
-    repeated = seen.semi_join(events.select("event_id"), "event_id").select("event_id").distinct()
-    return events.anti_join(repeated, "event_id")
+    return seen.semi_join(events.select("event_id"), "event_id").select("event_id").distinct()
 
 
 def windows(tiles: Any, day: datetime.date) -> Any:

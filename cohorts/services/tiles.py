@@ -30,6 +30,12 @@ from huidu.errors import InputError
 BATCH_ROWS: Final = 16_000_000
 """Rows of source files that are counted at once: the work that a kill can lose."""
 
+MARKED_ROWS: Final = 64_000_000
+"""Rows of a batch whose repeats are told by sorted marks, 8 bytes each; more go to the engine."""
+
+SAMPLED: Final = 16
+"""One user in so many is asked how often people pay on one day."""
+
 ROLL_DAYS: Final = 7
 """Windows of so many days ago are rolled on; older ones are made anew."""
 
@@ -254,14 +260,22 @@ def _count(
 ) -> Batch:
     events = engines.events(engine, paths, columns[paths[0]], plan.zone)
     days = {day for path in paths for day in looked[path].days}
+    marks = None
+    if _worth_marks(engine, paths, looked) and not _dense(engine, paths[0], columns, plan):
+        marks = engine.repeated(events.select(mark=engine.mark_of(events.event_id)))
+    again = None
     for seen, shared in _seen_before(store, engine, days, plan):
         # Only payments of shared days can be repeats, so only they are looked up.
         dated = _with_day(engine, events, plan)
-        isin = dated.day.isin(sorted(shared))
-        late = windows.unseen(dated.filter(isin), seen)
-        events = ibis.union(dated.filter(~isin | dated.day.isnull()), late).drop("day")
-    tiles = windows.tiles(events, plan.utc_offset, engine.day_of)
-    part = store.write(engine, tiles.filter(tiles.day.notnull()).order_by("day"), "tiles")
+        found = windows.repeats(dated.filter(dated.day.isin(sorted(shared))), seen)
+        again = found if again is None else ibis.union(again, found)
+    if again is not None:
+        events = events.anti_join(engine.kept(again), "event_id")
+    if marks is None:
+        tiles = windows.tiles(events, plan.utc_offset, engine.day_of).order_by("day")
+    else:
+        tiles = windows.tile_rows(events, marks, engine.mark_of, plan.utc_offset, engine.day_of)
+    part = store.write(engine, tiles.filter(tiles.day.notnull()), "tiles")
     written = store.tiles(engine, [part])
     (total,) = engine.rows(written.aggregate(total=written["count"].sum()))
     made = Batch(
@@ -273,6 +287,31 @@ def _count(
     store.state.batches.append(made)
     store.save()
     return made
+
+
+def _worth_marks(engine: Engine, paths: Sequence[Path], looked: Mapping[Path, Source]) -> bool:
+    """Whether a batch may be read twice and its marks be held: Parquet, and not one huge file."""
+    rows = sum(looked[path].rows for path in paths)
+    return engine.sorts_marks and files.is_parquet(paths[0]) and rows <= MARKED_ROWS
+
+
+def _dense(
+    engine: Engine,
+    path: Path,
+    columns: Mapping[Path, dict[str, str]],
+    plan: Plan,
+) -> bool:
+    """Whether at most half as many rows are left once payments are summed by user and day.
+
+    Told from one user in `SAMPLED` of the batch's first file: it decides what tiles cost, not
+    what they add up to.
+    """
+    some = engines.events(engine, [path], columns[path], plan.zone)
+    some = some.filter(engine.mark_of(some.user_id) % SAMPLED == 0)
+    dated = _with_day(engine, some, plan)
+    per_day = dated.group_by(["user_id", "day"]).aggregate(rows=dated.count())
+    (found,) = engine.rows(per_day.aggregate(tiles=per_day.count(), rows=per_day["rows"].sum()))
+    return bool(found["tiles"] * 2 <= (found["rows"] or 0))
 
 
 def _seen_before(

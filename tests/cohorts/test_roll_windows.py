@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import datetime
 import io
+from collections import Counter
 from pathlib import Path
 
 import duckdb
@@ -134,6 +135,37 @@ def test_moments_without_an_offset_need_a_zone_also_in_parquet(store, duck, tmp_
         tiles.update(store, duck, tiles.Plan(paths=[path]))
     tiles.update(store, duck, tiles.Plan(paths=[path], zone="Asia/Shanghai"))
     assert counts(store, duck) == {("1", TODAY): 3}
+
+
+@pytest.mark.parametrize(
+    "payers", [pytest.param(1000, id="kept as they are"), pytest.param(3, id="summed")]
+)
+def test_tiles_of_parquet_count_each_event_once_whether_summed_or_not(
+    store, duck, tmp_path, monkeypatch, payers
+):
+    monkeypatch.setattr(tiles, "SAMPLED", 1)
+    paths = []
+    for number in range(2):  # every other event twice; the second file repeats half of the first
+        paths.append(tmp_path / f"{number}.parquet")
+        duckdb.execute(
+            f"COPY (SELECT 'e' || i AS event_id, 'u' || (i % {payers}) AS user_id,"
+            " TIMESTAMPTZ '2026-05-20 02:00:00+00' + to_seconds(n) AS paid_at,"
+            " (i - 1)::decimal(18, 2) AS amount_cny"
+            f" FROM range({number * 90}, {number * 90 + 180}) t(i), range(2) s(n)"
+            f" WHERE n = 0 OR i % 2 = 0) TO '{paths[-1]}' (FORMAT parquet)"
+        )
+        found = tiles.update(store, duck, tiles.Plan(paths=paths))
+        assert (found.rows, found.refunds) == (270, 2 if number == 0 else 0)
+        table = store.tiles(duck, [store.state.batches[-1].part])
+        ((told),) = duck.rows(table.aggregate(rows=table.count(), counted=table["count"].sum()))
+        new = 179 if number == 0 else 90
+        assert (told["counted"], found.counted) == (new, new)
+        assert told["rows"] == min(new, payers)
+    expected = Counter((f"u{each % payers}", TODAY) for each in range(1, 270))
+    assert counts(store, duck) == expected
+    windows_of = duck.parquet([store.path(tiles.roll(store, duck, TODAY).part)])
+    spent = {row["user_id"]: row["yearly_cny"] for row in duck.rows(windows_of)}
+    assert sum(spent.values()) == sum(each - 1 for each in range(1, 270))
 
 
 def run(*arguments: object) -> str:

@@ -10,20 +10,29 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from django.conf import settings
 from django.db import connection, transaction
+from django.utils import timezone
 
-from cohorts.models import ListVersion, UserList, UserListMember
-from cohorts.services import list_compare, list_uploads, list_versions
+from cohorts.models import Admission, Draw, DrawJob, ListVersion, Profile, UserList, UserListMember
+from cohorts.services import draw_jobs, list_compare, list_uploads, list_versions, rebuild
+from cohorts.services.verify import verify
 from huidu.model import User
 
 ROOT = Path(__file__).resolve().parents[2]
 USERS = 20_000
 SMALL = 100
-"""Users of one block, so that there are many places to be killed at."""
-LISTS = "from cohorts.services import list_versions; list_versions.carry_on(seconds=300)"
+"""Users of one block or part, so that there are many places to be killed at."""
+LISTS = "from cohorts.services import list_versions; list_versions.carry_on(seconds=900)"
+DRAWS = (
+    "from cohorts.services import draw_jobs; "
+    f"draw_jobs.PART = {SMALL}; draw_jobs.carry_on(seconds=900)"
+)
+PATIENCE = 900
+"""Seconds a busy machine may take for what takes a quiet one ten."""
 
 pytestmark = [pytest.mark.django_db(transaction=True), pytest.mark.slow]
 
@@ -83,3 +92,48 @@ def test_a_list_is_applied_to_the_end_after_two_kills(
         found = packed(f"n{each:06d}")
         assert found is not None
         assert found.lists == {number}
+
+
+def test_a_large_draw_is_made_to_the_end_after_two_kills(redis: Any) -> None:
+    now = timezone.now()
+    Profile.objects.bulk_create(
+        [Profile(user_id=f"n{each:06d}", updated_at=now) for each in range(USERS)],
+        batch_size=5_000,
+    )
+    rebuild.rebuild_profiles(now)
+    plan = draw_jobs.Plan(
+        subject="weilidai#1",
+        slot=7,
+        salt="salt",
+        stage_key="half",
+        share_ppm=500_000,
+        audience={},
+        weights=[],
+        previous_threshold=0,
+    )
+    job = draw_jobs.begin(plan, {}, now)
+
+    def row() -> DrawJob:
+        return DrawJob.objects.get(pk=job.pk)
+
+    kill_in_the_middle(DRAWS, lambda: row().judged >= USERS // 3)
+    half = row()
+    assert half.state == DrawJob.State.JUDGING
+    assert 0 < half.judged < USERS
+    told = [len(each.users.split("\n")) for each in half.parts.all()]
+    assert sum(told) == half.judged == half.eligible
+    assert not Admission.objects.exists()
+    finish(DRAWS)
+    assert (row().state, row().judged, row().eligible) == (DrawJob.State.READY, USERS, USERS)
+    with transaction.atomic():
+        receipt = draw_jobs.use(row(), timezone.now())
+    assert (receipt.n, receipt.population) == (USERS // 2, USERS)
+    admitted = Admission.objects.filter(slot=7, admitted=True)
+    kill_in_the_middle(DRAWS, lambda: row().remembered > 0 and admitted.count() >= USERS // 6)
+    assert 0 < admitted.count() < USERS // 2
+    assert row().state == DrawJob.State.REMEMBERING
+    finish(DRAWS)
+    assert row().state == DrawJob.State.DONE
+    assert admitted.count() == USERS // 2
+    found = verify(Draw.objects.get())
+    assert (found.faults, found.repeated) == ([], True)
