@@ -79,7 +79,8 @@ class MetricAdmin(TriesQueries, ServiceAdmin):
             _("How it is measured"),
             {
                 "fields": (
-                    ("lag", "fresh_minutes", "cap"),
+                    ("lag", "cap"),
+                    "fresh_minutes",
                     "edges",
                     ("baseline_index", "margin_index"),
                     "source",

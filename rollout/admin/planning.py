@@ -138,6 +138,10 @@ def _why_not(found: GuardPower) -> str:
     told = {
         "absolute": gettext("Has an absolute limit, which needs no comparison."),
         "no_control": gettext("Everybody is shown it, so there is nobody to compare with."),
-        "no_base": gettext("No rate is known yet: type in what users show without the product."),
+        "no_base": gettext("No rate is known yet: type in what users show without the product.")
+        if found.guard.metric.kind in BY_SHARE
+        else gettext(
+            "Nothing is known of it yet: it can be planned once users without the product have it."
+        ),
     }
     return told.get(found.why_not) or gettext("Cannot be planned: %s") % found.why_not
