@@ -73,8 +73,14 @@ def nulls_of(path: Path, names: Sequence[str]) -> int:
 
 def least_of(path: Path, name: str) -> Any:
     """The least value of a column of a Parquet file, NULL aside; None where it does not say so."""
+    bounds = bounds_of(path, name)
+    return None if bounds is None else bounds[0]
+
+
+def bounds_of(path: Path, name: str) -> tuple[Any, Any] | None:
+    """The least and greatest value of a column of a Parquet file; None where it does not say."""
     metadata = _parquet(path).metadata
-    found = None
+    least = most = None
     for group in range(metadata.num_row_groups):
         for number in range(metadata.num_columns):
             column = metadata.row_group(group).column(number)
@@ -82,8 +88,13 @@ def least_of(path: Path, name: str) -> Any:
                 told = column.statistics
                 if told is None or not told.has_min_max:
                     return None
-                found = told.min if found is None else min(found, told.min)
-    return found
+                try:
+                    low, high = told.min, told.max
+                except (ValueError, OverflowError):  # a moment beyond what Python can say
+                    return None
+                least = low if least is None else min(least, low)
+                most = high if most is None else max(most, high)
+    return None if least is None else (least, most)
 
 
 def is_parquet(path: Path) -> bool:

@@ -36,6 +36,12 @@ MARKED_ROWS: Final = 64_000_000
 SAMPLED: Final = 16
 """One user in so many is asked how often people pay on one day."""
 
+MANY_ROWS: Final = 100_000
+"""A Parquet file of so many rows is taken at its word about its days, if it gives one."""
+
+MOST_DAYS: Final = 62
+"""A file whose payments span more days is read to learn which."""
+
 ROLL_DAYS: Final = 7
 """Windows of so many days ago are rolled on; older ones are made anew."""
 
@@ -188,6 +194,39 @@ def _columns(
 
 
 def _look(engine: Engine, path: Path, columns: Mapping[str, str], plan: Plan) -> Source:
+    return _told(path, columns, plan) or _read(engine, path, columns, plan)
+
+
+def _told(path: Path, columns: Mapping[str, str], plan: Plan) -> Source | None:
+    """What a large Parquet file says of itself, without reading its rows.
+
+    Days are all those from its first to its last payment: at worst too many are taken for shared
+    with other files. None where it does not say enough.
+    """
+    if not files.is_parquet(path) or (rows := files.size_of(path)) < MANY_ROWS:
+        return None
+    bounds = files.bounds_of(path, columns["paid_at"])
+    if bounds is None or _may_hold_refunds(path, columns):
+        return None
+    if not all(isinstance(each, datetime.datetime) and each.tzinfo for each in bounds):
+        return None
+    zone = datetime.timezone(plan.utc_offset)
+    first, last = (each.astimezone(zone).date() for each in bounds)
+    if (last - first).days > MOST_DAYS:
+        return None
+    found = path.stat()
+    needed = [columns[name] for name in ("event_id", "user_id", "paid_at")]
+    return Source(
+        size=found.st_size,
+        changed_ns=found.st_mtime_ns,
+        rows=rows,
+        refunds=0,
+        unreadable=files.nulls_of(path, needed),
+        days=[first + datetime.timedelta(days=day) for day in range((last - first).days + 1)],
+    )
+
+
+def _read(engine: Engine, path: Path, columns: Mapping[str, str], plan: Plan) -> Source:
     found = path.stat()
     events = _with_day(engine, engines.events(engine, [path], columns, plan.zone), plan)
     nulls = 0

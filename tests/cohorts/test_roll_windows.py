@@ -307,3 +307,39 @@ def test_a_moment_without_end_is_no_payment(store, duck, tmp_path):
     found = tiles.update(store, duck, tiles.Plan(paths=[path], zone="Asia/Shanghai"))
     assert (found.counted, found.unreadable, found.duplicates) == (1, 1, 0)
     assert counts(store, duck) == {("u", TODAY): 1}
+
+
+def parquet(path: Path, first: int, last: int, days: int = 3) -> Path:
+    """Payments `first` to `last`, every other one a repeat."""
+    duckdb.connect().execute(
+        f"""SET TimeZone = 'UTC'; COPY (
+            SELECT 'e' || (i // 2)::text AS event_id, 'u' || (i // 2 * 7 % 90)::text AS user_id,
+                   TIMESTAMPTZ '2026-05-18 17:00:00+00'
+                   + to_hours((i // 2 * 5 % (24 * {days}))::int) AS paid_at,
+                   (i // 2 % 9)::decimal(18, 2) AS amount_cny
+            FROM range({first}, {last}) t(i)
+        ) TO '{path}' (FORMAT parquet)"""
+    )
+    return path
+
+
+def test_large_files_that_tell_their_days_are_counted_as_if_they_were_read(
+    duck, tmp_path, monkeypatch
+):
+    paths = [parquet(tmp_path / f"{n}.parquet", n * 90, n * 90 + 120) for n in (0, 1)]
+    found = []
+    for rows in (tiles.MANY_ROWS, 10):
+        monkeypatch.setattr(tiles, "MANY_ROWS", rows)
+        with tile_store.Store(tmp_path / f"tiles-{rows}").opened() as store:
+            made = tiles.update(store, duck, tiles.Plan(paths=paths))
+            found.append((made, counts(store, duck)))
+    assert found[0] == found[1]
+    assert (found[0][0].rows, found[0][0].counted) == (240, 105)
+
+
+def test_a_file_of_many_days_is_read_to_learn_which(duck, tmp_path, monkeypatch):
+    monkeypatch.setattr(tiles, "MANY_ROWS", 10)
+    path = parquet(tmp_path / "long.parquet", 0, 40, days=tiles.MOST_DAYS + 2)
+    with tile_store.Store(tmp_path / "tiles").opened() as store:
+        found = tiles.update(store, duck, tiles.Plan(paths=[path]))
+    assert len(found.days) <= 20
