@@ -311,10 +311,12 @@ def _count(
     if again is not None:
         events = events.anti_join(engine.kept(again), "event_id")
     if marks is None:
-        tiles = windows.tiles(events, plan.utc_offset, engine.day_of).order_by("day")
+        tiles = windows.tiles(events, plan.utc_offset, engine.day_of)
+        tiles = tiles.filter(tiles.day.notnull()).order_by("day")
     else:
         tiles = windows.tile_rows(events, marks, engine.mark_of, plan.utc_offset, engine.day_of)
-    part = store.write(engine, tiles.filter(tiles.day.notnull()), "tiles")
+        tiles = tiles.filter(tiles.day.notnull())
+    part = store.write(engine, tiles, "tiles")
     written = store.tiles(engine, [part])
     (total,) = engine.rows(written.aggregate(total=written["count"].sum()))
     made = Batch(
