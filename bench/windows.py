@@ -101,7 +101,7 @@ def bare(folder: Path) -> None:
 
 
 def tiled(folder: Path, *, more: bool) -> dict[str, Any]:
-    from cohorts.services import engines, tile_store, tiles
+    from cohorts.services import engines, tile_sources, tile_store, tiles
 
     paths = sorted((folder / "raw").iterdir())
     if more:
@@ -110,7 +110,7 @@ def tiled(folder: Path, *, more: bool) -> dict[str, Any]:
         engine = engines.engine(
             "duckdb", memory=MEMORY, scratch=folder / "spill", spark_master="local[*]"
         )
-        found = tiles.update(store, engine, tiles.Plan(paths=paths))
+        found = tiles.update(store, engine, tile_sources.Plan(paths=paths))
         tiles.roll(store, engine, FIRST + (DAYS - 1 + more) * DAY)
         engine.close()
     return {"counted": found.counted, "duplicates": found.duplicates, "days": len(found.days)}

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import Final
 
@@ -22,8 +21,9 @@ import ibis  # type: ignore[import-untyped]
 import msgspec
 
 from cohorts import windows
-from cohorts.services import cells, engines, files
+from cohorts.services import engines, files
 from cohorts.services.engines import Engine
+from cohorts.services.tile_sources import Plan, columns_of, look, with_day
 from cohorts.services.tile_store import Batch, Source, Store, Windows, remove
 from huidu.errors import InputError
 
@@ -35,12 +35,6 @@ MARKED_ROWS: Final = 64_000_000
 
 SAMPLED: Final = 16
 """One user in so many is asked how often people pay on one day."""
-
-MANY_ROWS: Final = 100_000
-"""A Parquet file of so many rows is taken at its word about its days, if it gives one."""
-
-MOST_DAYS: Final = 62
-"""A file whose payments span more days is read to learn which."""
 
 ROLL_DAYS: Final = 7
 """Windows of so many days ago are rolled on; older ones are made anew."""
@@ -63,22 +57,6 @@ class Update(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def duplicates(self) -> int:
         return self.rows - self.counted - self.refunds - self.unreadable
-
-
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """Where payments are and how to read them.
-
-    Args:
-        paths: Parquet, CSV or gzipped CSV files; told by content, not by name.
-        mapped: the files' column name: ours, where they cannot be guessed.
-        zone: where moments without an offset from UTC belong; None: they cannot be read.
-        utc_offset: of the zone whose days are counted.
-    """
-
-    paths: Sequence[Path]
-    mapped: Mapping[str, str] = {}
-    zone: str | None = None
-    utc_offset: datetime.timedelta = windows.SHANGHAI
 
 
 def update(store: Store, engine: Engine, plan: Plan, progress: Progress | None = None) -> Update:
@@ -106,8 +84,8 @@ def update(store: Store, engine: Engine, plan: Plan, progress: Progress | None =
     again = _take_back(store, plan.paths)
     known = {name: held for batch in state.batches for name, held in batch.sources.items()}
     fresh = [path for path in plan.paths if str(path.absolute()) not in known]
-    columns = _columns(engine, fresh, plan.mapped)
-    looked = {path: _look(engine, path, columns[path], plan) for path in fresh}
+    columns = columns_of(engine, fresh, plan.mapped)
+    looked = {path: look(engine, path, columns[path], plan) for path in fresh}
     counted = 0
     days: set[datetime.date] = set()
     for batch in _batches(fresh, looked, columns):
@@ -179,96 +157,6 @@ def roll(store: Store, engine: Engine, day: datetime.date) -> Windows:
     return made
 
 
-def _columns(
-    engine: Engine, paths: Sequence[Path], mapped: Mapping[str, str]
-) -> dict[Path, dict[str, str]]:
-    return {
-        path: cells.columns(
-            engines.columns_of(engine, path),
-            ("event_id", "user_id", "paid_at"),
-            ("amount_cny",),
-            mapped,
-        )
-        for path in paths
-    }
-
-
-def _look(engine: Engine, path: Path, columns: Mapping[str, str], plan: Plan) -> Source:
-    return _told(path, columns, plan) or _read(engine, path, columns, plan)
-
-
-def _told(path: Path, columns: Mapping[str, str], plan: Plan) -> Source | None:
-    """What a large Parquet file says of itself, without reading its rows.
-
-    Days are all those from its first to its last payment: at worst too many are taken for shared
-    with other files. None where it does not say enough.
-    """
-    if not files.is_parquet(path) or (rows := files.size_of(path)) < MANY_ROWS:
-        return None
-    bounds = files.bounds_of(path, columns["paid_at"])
-    if bounds is None or _may_hold_refunds(path, columns):
-        return None
-    if not all(isinstance(each, datetime.datetime) and each.tzinfo for each in bounds):
-        return None
-    zone = datetime.timezone(plan.utc_offset)
-    first, last = (each.astimezone(zone).date() for each in bounds)
-    if (last - first).days > MOST_DAYS:
-        return None
-    found = path.stat()
-    needed = [columns[name] for name in ("event_id", "user_id", "paid_at")]
-    return Source(
-        size=found.st_size,
-        changed_ns=found.st_mtime_ns,
-        rows=rows,
-        refunds=0,
-        unreadable=files.nulls_of(path, needed),
-        days=[first + datetime.timedelta(days=day) for day in range((last - first).days + 1)],
-    )
-
-
-def _read(engine: Engine, path: Path, columns: Mapping[str, str], plan: Plan) -> Source:
-    found = path.stat()
-    events = _with_day(engine, engines.events(engine, [path], columns, plan.zone), plan)
-    nulls = 0
-    bad = events.day.isnull()  # no moment, or one without end
-    if files.is_parquet(path):
-        # Its statistics know how many ids are missing; reading them would cost as much as counting.
-        nulls = files.nulls_of(path, [columns["event_id"], columns["user_id"]])
-    else:
-        bad |= (events.event_id.fill_null("") == "") | (events.user_id.fill_null("") == "")
-    refund = ibis.literal(False)
-    if _may_hold_refunds(path, columns):
-        refund = (events.amount_cny < 0).fill_null(False) & ~bad
-    table = events.mutate(refund=refund, bad=bad)
-    per_day = table.group_by("day").aggregate(
-        rows=table.count(),
-        refunds=table.refund.cast("int64").sum(),
-        unreadable=table.bad.cast("int64").sum(),
-    )
-    rows = engine.rows(per_day)
-    return Source(
-        size=found.st_size,
-        changed_ns=found.st_mtime_ns,
-        rows=sum(row["rows"] for row in rows),
-        refunds=sum(row["refunds"] for row in rows),
-        unreadable=sum(row["unreadable"] for row in rows) + nulls,
-        days=sorted(row["day"] for row in rows if row["day"] is not None),
-    )
-
-
-def _with_day(engine: Engine, events: ibis.Table, plan: Plan) -> ibis.Table:
-    return events.mutate(day=engine.day_of(events.paid_at, plan.utc_offset))
-
-
-def _may_hold_refunds(path: Path, columns: Mapping[str, str]) -> bool:
-    if "amount_cny" not in columns:
-        return False
-    if not files.is_parquet(path):
-        return True
-    least = files.least_of(path, columns["amount_cny"])
-    return not isinstance(least, int | float | Decimal) or not least >= 0
-
-
 def _batches(
     paths: Sequence[Path], looked: Mapping[Path, Source], columns: Mapping[Path, object]
 ) -> Iterator[list[Path]]:
@@ -305,7 +193,7 @@ def _count(
     again = None
     for seen, shared in _seen_before(store, engine, days, plan):
         # Only payments of shared days can be repeats, so only they are looked up.
-        dated = _with_day(engine, events, plan)
+        dated = with_day(engine, events, plan)
         found = windows.repeats(dated.filter(dated.day.isin(sorted(shared))), seen)
         again = found if again is None else ibis.union(again, found)
     if again is not None:
@@ -349,7 +237,7 @@ def _dense(
     """
     some = engines.events(engine, [path], columns[path], plan.zone)
     some = some.filter(engine.mark_of(some.user_id) % SAMPLED == 0)
-    dated = _with_day(engine, some, plan)
+    dated = with_day(engine, some, plan)
     per_day = dated.group_by(["user_id", "day"]).aggregate(rows=dated.count())
     (found,) = engine.rows(per_day.aggregate(tiles=per_day.count(), rows=per_day["rows"].sum()))
     return bool(found["tiles"] * 2 <= (found["rows"] or 0))
@@ -369,7 +257,7 @@ def _seen_before(
     ]
     shared = days.intersection(day for _, held in earlier for day in held.days)
     for path, held in earlier:
-        found = _columns(engine, [path], plan.mapped)[path]
+        found = columns_of(engine, [path], plan.mapped)[path]
         whole = shared.issuperset(held.days) and _all_counted(path, held, found)
         kind = (files.is_parquet(path), whole, repr(found))
         kinds.setdefault(kind, []).append(path)
@@ -377,7 +265,7 @@ def _seen_before(
     for kind, paths in kinds.items():
         events = engines.events(engine, paths, columns[kind], plan.zone)
         if not kind[1]:
-            dated = _with_day(engine, windows.payments(events), plan)
+            dated = with_day(engine, windows.payments(events), plan)
             events = dated.filter(dated.day.isin(sorted(shared)))
         # Of a file whose every row was a payment of these days, only the ids are read.
         yield events.select("event_id"), shared

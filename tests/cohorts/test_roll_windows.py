@@ -16,7 +16,7 @@ from django.core.management import CommandError, call_command
 from cohorts import selectors, windows
 from cohorts.management.commands import roll_windows
 from cohorts.models import DailyPayments, DirtyProfile, PaymentEvent, Profile
-from cohorts.services import engines, reconcile, tile_store, tiles
+from cohorts.services import engines, reconcile, tile_sources, tile_store, tiles
 from cohorts.services.ingest import ingest_payments, ingest_profiles
 from huidu.errors import InputError, StateError
 from tests.cohorts.conftest import NOW, TODAY
@@ -57,7 +57,7 @@ def counts(store: tile_store.Store, engine: engines.Engine) -> dict[tuple[str, d
 
 def test_one_more_file_reads_no_earlier_tile_and_counts_only_what_is_new(store, duck, tmp_path):
     first = write(tmp_path / "a.csv", pay("1", "u"), pay("2", "u"), pay("2", "u"))
-    tiles.update(store, duck, tiles.Plan(paths=[first]))
+    tiles.update(store, duck, tile_sources.Plan(paths=[first]))
     (part,) = (store.path(batch.part) for batch in store.state.batches)
     before = part.stat().st_mtime_ns
     late = write(
@@ -70,12 +70,12 @@ def test_one_more_file_reads_no_earlier_tile_and_counts_only_what_is_new(store, 
         pay("6", "u", "2026-05-20 10:00:00"),
         pay("7", "u", amount="much"),
     )
-    found = tiles.update(store, duck, tiles.Plan(paths=[first, late]))
+    found = tiles.update(store, duck, tile_sources.Plan(paths=[first, late]))
     assert (found.files, found.rows, found.counted) == (1, 7, 2)
     assert (found.duplicates, found.refunds, found.unreadable) == (1, 1, 3)
     assert counts(store, duck) == {("u", TODAY): 3, ("v", TODAY - 34 * DAY): 1}
     assert part.stat().st_mtime_ns == before
-    assert tiles.update(store, duck, tiles.Plan(paths=[first, late])).files == 0
+    assert tiles.update(store, duck, tile_sources.Plan(paths=[first, late])).files == 0
 
 
 def test_a_file_that_changed_is_counted_again_with_those_that_relied_on_it(store, duck, tmp_path):
@@ -83,16 +83,16 @@ def test_a_file_that_changed_is_counted_again_with_those_that_relied_on_it(store
     second = write(tmp_path / "b.csv", pay("2", "u"), pay("3", "u"))
     other = write(tmp_path / "c.csv", pay("9", "w", "2026-05-01T10:00:00+08:00"))
     for paths in ([first], [first, other], [first, other, second]):
-        tiles.update(store, duck, tiles.Plan(paths=paths))
+        tiles.update(store, duck, tile_sources.Plan(paths=paths))
     kept = store.state.batches[1].part
     write(first, pay("1", "u"), pay("4", "x"))  # event 2 now stands only in the second file
-    found = tiles.update(store, duck, tiles.Plan(paths=[first, other, second]))
+    found = tiles.update(store, duck, tile_sources.Plan(paths=[first, other, second]))
     assert sorted(Path(name).name for name in found.again) == ["a.csv", "b.csv"]
     assert store.state.batches[0].part == kept
     assert counts(store, duck)[("u", TODAY)] == 3
     write(first, pay("1", "u"))
     with pytest.raises(InputError, match=r"b\.csv, which has payments of the same days"):
-        tiles.update(store, duck, tiles.Plan(paths=[first, other]))
+        tiles.update(store, duck, tile_sources.Plan(paths=[first, other]))
 
 
 def test_a_run_that_dies_between_two_batches_goes_on_and_counts_each_once(
@@ -103,7 +103,7 @@ def test_a_run_that_dies_between_two_batches_goes_on_and_counts_each_once(
         write(tmp_path / f"{n}.csv", pay(f"{n}a", "u"), pay(f"{n}b", "v"), pay("0a", "u"))
         for n in range(4)
     ]
-    plan = tiles.Plan(paths=paths)
+    plan = tile_sources.Plan(paths=paths)
     rename = Path.replace
 
     def dies(path: Path, target: Path) -> Path:
@@ -132,8 +132,8 @@ def test_moments_without_an_offset_need_a_zone_also_in_parquet(store, duck, tmp_
         f" FROM range(3) t(i)) TO '{path}' (FORMAT parquet)"
     )
     with pytest.raises(InputError, match="pay_time holds moments without an offset"):
-        tiles.update(store, duck, tiles.Plan(paths=[path]))
-    tiles.update(store, duck, tiles.Plan(paths=[path], zone="Asia/Shanghai"))
+        tiles.update(store, duck, tile_sources.Plan(paths=[path]))
+    tiles.update(store, duck, tile_sources.Plan(paths=[path], zone="Asia/Shanghai"))
     assert counts(store, duck) == {("1", TODAY): 3}
 
 
@@ -154,7 +154,7 @@ def test_tiles_of_parquet_count_each_event_once_whether_summed_or_not(
             f" FROM range({number * 90}, {number * 90 + 180}) t(i), range(2) s(n)"
             f" WHERE n = 0 OR i % 2 = 0) TO '{paths[-1]}' (FORMAT parquet)"
         )
-        found = tiles.update(store, duck, tiles.Plan(paths=paths))
+        found = tiles.update(store, duck, tile_sources.Plan(paths=paths))
         assert (found.rows, found.refunds) == (270, 2 if number == 0 else 0)
         table = store.tiles(duck, [store.state.batches[-1].part])
         ((told),) = duck.rows(table.aggregate(rows=table.count(), counted=table["count"].sum()))
@@ -304,7 +304,7 @@ def test_an_engines_cheaper_day_is_the_day(duck):
 
 def test_a_moment_without_end_is_no_payment(store, duck, tmp_path):
     path = write(tmp_path / "a.csv", pay("1", "u", "infinity"), pay("2", "u"))
-    found = tiles.update(store, duck, tiles.Plan(paths=[path], zone="Asia/Shanghai"))
+    found = tiles.update(store, duck, tile_sources.Plan(paths=[path], zone="Asia/Shanghai"))
     assert (found.counted, found.unreadable, found.duplicates) == (1, 1, 0)
     assert counts(store, duck) == {("u", TODAY): 1}
 
@@ -328,18 +328,18 @@ def test_large_files_that_tell_their_days_are_counted_as_if_they_were_read(
 ):
     paths = [parquet(tmp_path / f"{n}.parquet", n * 90, n * 90 + 120) for n in (0, 1)]
     found = []
-    for rows in (tiles.MANY_ROWS, 10):
-        monkeypatch.setattr(tiles, "MANY_ROWS", rows)
+    for rows in (tile_sources.MANY_ROWS, 10):
+        monkeypatch.setattr(tile_sources, "MANY_ROWS", rows)
         with tile_store.Store(tmp_path / f"tiles-{rows}").opened() as store:
-            made = tiles.update(store, duck, tiles.Plan(paths=paths))
+            made = tiles.update(store, duck, tile_sources.Plan(paths=paths))
             found.append((made, counts(store, duck)))
     assert found[0] == found[1]
     assert (found[0][0].rows, found[0][0].counted) == (240, 105)
 
 
 def test_a_file_of_many_days_is_read_to_learn_which(duck, tmp_path, monkeypatch):
-    monkeypatch.setattr(tiles, "MANY_ROWS", 10)
-    path = parquet(tmp_path / "long.parquet", 0, 40, days=tiles.MOST_DAYS + 2)
+    monkeypatch.setattr(tile_sources, "MANY_ROWS", 10)
+    path = parquet(tmp_path / "long.parquet", 0, 40, days=tile_sources.MOST_DAYS + 2)
     with tile_store.Store(tmp_path / "tiles").opened() as store:
-        found = tiles.update(store, duck, tiles.Plan(paths=[path]))
+        found = tiles.update(store, duck, tile_sources.Plan(paths=[path]))
     assert len(found.days) <= 20

@@ -17,7 +17,7 @@ from django.db.models import Sum
 
 from cohorts import selectors, windows
 from cohorts.models import DailyPayments
-from cohorts.services import engines, packing, tile_store, tiles
+from cohorts.services import engines, packing, tile_sources, tile_store, tiles
 from cohorts.services.ingest import ingest_payments
 from huidu.errors import InputError
 from tests.cohorts.conftest import NOW
@@ -149,7 +149,7 @@ def test_live_rows_engines_tiles_packed_records_and_a_count_by_hand_agree(
             )
             paths.append(write_csv(folder / f"arrived-{number:02d}.csv", events))
             day = FIRST + DAY * (10 * number + 9)
-            plan = tiles.Plan(paths=paths)
+            plan = tile_sources.Plan(paths=paths)
             found = tiles.update(store, any_engine, plan)
             assert (found.files, found.rows) == (1, len(events))
             expected = by_hand(known, day)
@@ -208,7 +208,7 @@ def test_all_real_purchases_are_imported_and_counted_alike_on_many_days(
     assert len(days) >= 20
     store = tile_store.Store(tmp_path / "tiles")
     with store.opened():
-        tiles.update(store, any_engine, tiles.Plan(paths=[CDNOW]))
+        tiles.update(store, any_engine, tile_sources.Plan(paths=[CDNOW]))
         for day in days:
             weekly: Counter[str] = Counter()
             monthly: Counter[str] = Counter()

@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from cohorts import windows
 from cohorts.management import importing
-from cohorts.services import engines, reconcile, tile_store, tiles
+from cohorts.services import engines, reconcile, tile_sources, tile_store, tiles
 from huidu.errors import HuiduError, InputError
 
 
@@ -90,7 +90,7 @@ class Command(BaseCommand):
         self.stdout.write(f"-- windows as of {day}\n{windows.sql(dialect, day)};")
 
     def _run(self, day: datetime.date, options: dict[str, Any]) -> None:
-        plan = tiles.Plan(
+        plan = tile_sources.Plan(
             paths=_files(options["sources"]),
             mapped=dict(options["map"]),
             zone=options["zone"],
@@ -120,7 +120,7 @@ class Command(BaseCommand):
         self,
         store: tile_store.Store,
         engine: engines.Engine,
-        plan: tiles.Plan,
+        plan: tile_sources.Plan,
         options: dict[str, Any],
     ) -> None:
         if options["rebuild"]:
