@@ -19,7 +19,6 @@ from unfold.decorators import display
 
 from cohorts.admin.base import badge, json_block
 from cohorts.admin.fields import LinesField, PercentField, PrettyJson
-from cohorts.population.sql import NotHeld
 from cohorts.wording import Vocabulary, label_of, rule_in_words, shown_percent
 from huidu.errors import HuiduError
 from rollout.admin import board, faults
@@ -104,8 +103,6 @@ def _counted(flag: Flag, nobody: str, some: Callable[[int], str]) -> str:
         reach = reaches.users_shown(flag)
     except HuiduError as fault:
         return faults.in_words(fault)
-    except NotHeld:
-        return gettext("How many users see it now cannot be counted.")
     if timezone.now() - reach.as_of > A_WHILE:
         at = timezone.localtime(reach.as_of).strftime("%Y-%m-%d %H:%M")
         counted = " " + gettext("By the facts of %(at)s.") % {"at": at}

@@ -14,7 +14,6 @@ from django.utils.translation import get_language, gettext
 from cohorts import downloads
 from cohorts.admin.fields import shown_percent
 from cohorts.population.figures import Scale
-from cohorts.population.sql import NotHeld
 from cohorts.regions import name_of
 from cohorts.wording import label_of
 from huidu.errors import HuiduError
@@ -62,8 +61,6 @@ def page(request: HttpRequest) -> HttpResponse:
             found = waterfall.count(environment, key, now="now" in request.GET)
         except HuiduError as fault:
             context["fault"] = faults.in_words(fault)
-        except NotHeld:
-            context["fault"] = gettext("Who is refused where cannot be counted now.")
         else:
             if request.GET.get("format") == "csv":
                 return _file("waterfall", waterfall.csv_rows(found))

@@ -6,8 +6,8 @@ live one. A stage that has not begun is drawn as its entry would draw it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Final, TypeVar
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 import msgspec
 from django.utils import timezone
@@ -16,7 +16,7 @@ from cohorts.models import Cohort, Draw
 from cohorts.population import columns, effect
 from cohorts.population.effect import Effect
 from cohorts.population.flags import remembered_weight
-from cohorts.population.people import People, ask
+from cohorts.population.people import People
 from cohorts.population.sql import NotHeld, Terms
 from cohorts.selectors import day_of
 from huidu import model, sampling
@@ -34,8 +34,6 @@ from rollout.services.stage_draws import previous_threshold
 
 MOST_FLAGS: Final = 3
 """Flags for which the effect of a cohort is told."""
-
-_T = TypeVar("_T")
 
 
 class Told(msgspec.Struct, frozen=True):
@@ -87,7 +85,7 @@ def of_gate(gate: Gate, rule: model.Rule) -> Told | None:
     gates = [edited if each.key == gate.key else each for each in held.gates]
     if edited not in gates:
         gates.append(edited)
-    draft = _with_flag(live, msgspec.structs.replace(held, gates=gates))
+    draft = with_flag(live, msgspec.structs.replace(held, gates=gates))
     return _told(flag.environment, live, draft, flag.key)
 
 
@@ -120,7 +118,7 @@ def of_stage(plan: Planned) -> Told | None:
         if flag.key not in live.flags:
             return None
         return _told(flag.environment, live, live, flag.key)
-    return _asked(lambda people: _entered(people, live, plan))
+    return population.asked(lambda people: _entered(people, live, plan))
 
 
 def _entered(people: People, live: Compiled, plan: Planned) -> Told:
@@ -139,7 +137,7 @@ def _entered(people: People, live: Compiled, plan: Planned) -> Told:
         weights=weights,
     )
     terms = Terms(people.table)
-    reader = _reader(live)
+    reader = reader_of(live)
     weight = _weight_at_draw(people, terms, reader, slot, weights)
     drawn = eligible = None
     if plan.share_ppm < PPM:
@@ -158,7 +156,7 @@ def _entered(people: People, live: Compiled, plan: Planned) -> Told:
     held = live.flags.get(flag.key)
     if held is None:
         held = mappers.flag(mappers.flags_with_parts(flag.environment).get(pk=flag.pk))
-    draft = _with_flag(live, msgspec.structs.replace(held, rollout=rollout))
+    draft = with_flag(live, msgspec.structs.replace(held, rollout=rollout))
     found = effect.count(
         people,
         live,
@@ -219,12 +217,7 @@ def _told(environment: str, live: Compiled, draft: Compiled, flag_key: str) -> T
         return effect.count(people, live, draft, flag_key)
 
     row = Flag.objects.filter(environment=environment, key=flag_key).first()
-    return Told(flag_key, _asked(question), None if row is None else _left(row))
-
-
-def _asked(question: Callable[[People], _T]) -> _T:
-    seeds, slots = population.lines()
-    return ask(question, seeds=seeds, slots=slots)
+    return Told(flag_key, population.asked(question), None if row is None else _left(row))
 
 
 def refuse_if_drawn_since(people: People, slots: Sequence[int]) -> None:
@@ -238,14 +231,16 @@ def _live(environment: str) -> Compiled | None:
     return None if row is None else compiled_snapshot(environment, row)[0]
 
 
-def _with_flag(live: Compiled, flag: model.Flag) -> Compiled:
+def with_flag(live: Compiled, flag: model.Flag) -> Compiled:
+    """The snapshot with this flag in the place of the one with its key, or beside the others."""
     flags = [flag if each.key == flag.key else each for each in live.snapshot.flags]
     if flag.key not in live.flags:
         flags.append(flag)
     return compile_snapshot(msgspec.structs.replace(live.snapshot, flags=flags))
 
 
-def _reader(live: Compiled) -> Reader:
+def reader_of(live: Compiled) -> Reader:
+    """Reads rules by a snapshot's attributes and cohorts."""
     return Reader(
         {each.name: each for each in live.snapshot.attributes},
         {each.key: each for each in live.snapshot.cohorts},

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TypeVar
 
 from django.utils import timezone
 
 from cohorts import mappers as who
 from cohorts.population.columns import Kept
 from cohorts.population.flags import lines_of
-from cohorts.population.people import People
+from cohorts.population.people import People, ask
 from cohorts.services import population
 from huidu.engine.bucketing import seed_of
 from rollout import selectors
 from rollout.models import Rollout
 from rollout.services.answering import compiled_snapshot, snapshot_in_force
+
+_T = TypeVar("_T")
+
+
+def asked(question: Callable[[People], _T]) -> _T:
+    """Put a question about flags to everybody; see `cohorts.population.people.ask`.
+
+    Raises:
+        NotHeld, StateError: as that does.
+    """
+    seeds, slots = lines()
+    return ask(question, seeds=seeds, slots=slots)
 
 
 def lines() -> tuple[list[int], list[int]]:

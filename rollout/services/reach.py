@@ -11,8 +11,8 @@ from cohorts import mappers as who_mappers
 from cohorts import selectors as who
 from cohorts.population import waterfall
 from cohorts.population.figures import Figure
-from cohorts.population.people import People, ask, is_few, refuse_too_many
-from cohorts.population.sql import Unsayable
+from cohorts.population.people import People, is_few, refuse_too_many
+from cohorts.population.sql import NotHeld
 from huidu import history
 from rollout.models import Flag
 from rollout.services import population
@@ -34,7 +34,6 @@ def users_shown(flag: Flag) -> Reach:
 
     Raises:
         StateError: there are too many users to count in one go, and no file that could answer.
-        NotHeld: no table can answer exactly.
     """
     row = snapshot_in_force(flag.environment)
     if row is None:
@@ -51,11 +50,10 @@ def users_shown(flag: Flag) -> Reach:
         return Reach(people.scale().of(shown), people.about.as_of)
 
     if not is_few():
-        seeds, slots = population.lines()
         try:
-            return ask(question, seeds=seeds, slots=slots)
-        except Unsayable:
-            pass
+            return population.asked(question)
+        except NotHeld:
+            pass  # the check itself can tell
     refuse_too_many()
     now = timezone.now()
     by_day = history.NAME in compiled.reads([flag.key])

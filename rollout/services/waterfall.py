@@ -17,9 +17,10 @@ from django.utils import timezone
 from cohorts.population import waterfall as filed
 from cohorts.population.figures import Scale
 from cohorts.population.flags import Step as Asked
-from cohorts.population.people import People, ask, is_few, newest, refuse_too_many, too_many
-from cohorts.population.sql import Unsayable
+from cohorts.population.people import People, is_few, newest, refuse_too_many, too_many
+from cohorts.population.sql import NotHeld
 from cohorts.population.waterfall import Cell
+from cohorts.selectors import day_of
 from huidu.engine import Compiled
 from huidu.errors import InputError
 from rollout.services import population
@@ -96,7 +97,6 @@ def count(
     Raises:
         InputError: nothing was published yet, or no such flag.
         StateError: there are too many users to count, and no file that could answer.
-        NotHeld: no table can answer exactly.
     """
     compiled, _ = compiled_snapshot(environment, snapshot_in_force(environment))
     if flag_key not in compiled.flags:
@@ -104,15 +104,12 @@ def count(
             f"expected a published flag, got {flag_key[:100]!r}", path="flag", code="not_found"
         )
     if not now and not is_few():
-        seeds, slots = population.lines()
         try:
-            return ask(
-                lambda people: _of(people, compiled, flag_key, everybody=everybody),
-                seeds=seeds,
-                slots=slots,
+            return population.asked(
+                lambda people: _of(people, compiled, flag_key, everybody=everybody)
             )
-        except Unsayable:
-            pass
+        except NotHeld:
+            pass  # the check itself can tell
     refuse_too_many()
     as_of = timezone.now()
     steps, cells = walk(compiled, flag_key, progress)
@@ -120,12 +117,8 @@ def count(
     return _told(compiled, flag_key, as_of, Scale(users, users), steps, cells)
 
 
-def of_day(environment: str, flag_key: str, day_of: Callable[[datetime], object]) -> Waterfall:
-    """The count that is kept of today: by today's file, else by everybody as they are.
-
-    Args:
-        day_of: the day of a moment.
-    """
+def of_today(environment: str, flag_key: str) -> Waterfall:
+    """The count that is kept of today: by today's file, else by everybody as they are."""
     file = newest()
     today = file is not None and day_of(file.about.as_of) == day_of(timezone.now())
     return count(environment, flag_key, now=not (today or too_many()), everybody=True)

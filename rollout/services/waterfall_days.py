@@ -37,7 +37,7 @@ def count_missing(*, now: datetime) -> int:
         )
         for flag in in_effect.exclude(key__in=counted).order_by("key"):
             try:
-                keep(environment, waterfall.of_day(environment, flag.key, who.day_of), now=now)
+                keep(environment, waterfall.of_today(environment, flag.key), now=now)
                 done += 1
             except HuiduError:  # too many users, or not published yet
                 logger.exception("rollout.waterfall_not_counted flag=%s", flag.key)

@@ -20,9 +20,9 @@ from cohorts.population.flags import Step
 from cohorts.population.waterfall import REGION, Cell
 from cohorts.services.audience import Ladder
 from huidu import history, model, reasons
-from huidu.engine import Compiled, compile_snapshot
+from huidu.engine import Compiled
 from huidu.engine.plan import Opening
-from huidu.engine.rules import Reader
+from rollout.services.effects import reader_of, with_flag
 
 REPORT_EVERY: Final = 10_000
 _MARK: Final = "waterfall.gate"
@@ -41,14 +41,14 @@ def walk(
     places = {step.why: place for place, step in enumerate(steps) if step.kind == "code"}
     by_gate = {step.key: place for place, step in enumerate(steps) if step.kind == "gate"}
     marked = _marked(flag)
-    asked = _with_flag(compiled, marked)
+    asked = with_flag(compiled, marked)
     gates = [(at, gate) for at, gate in enumerate(flag.gates) if gate.key in by_gate]
     by_mark = {_mark(at): by_gate[gate.key] for at, gate in gates}
     bounded = [by_gate[gate.key] for _, gate in gates if gate.region is not None]
     if len(bounded) == 1:
         by_mark[reasons.REGION_CEILING] = bounded[0]
     lasting = {mark for mark, place in by_mark.items() if steps[place].lasting}
-    relaxed = {by_gate[gate.key]: _with_flag(compiled, _without(marked, at)) for at, gate in gates}
+    relaxed = {by_gate[gate.key]: with_flag(compiled, _without(marked, at)) for at, gate in gates}
     ladder = _ladder(compiled, flag)
     tiers = {tier.key: index for index, tier in enumerate(flag.tiers)}
     slot = flag.rollout.slot if flag.rollout is not None else None
@@ -130,15 +130,5 @@ def _without(flag: model.Flag, index: int) -> model.Flag:
     return msgspec.structs.replace(flag, gates=flag.gates[:index] + flag.gates[index + 1 :])
 
 
-def _with_flag(compiled: Compiled, flag: model.Flag) -> Compiled:
-    flags = [flag if each.key == flag.key else each for each in compiled.snapshot.flags]
-    return compile_snapshot(msgspec.structs.replace(compiled.snapshot, flags=flags))
-
-
 def _ladder(compiled: Compiled, flag: model.Flag) -> Ladder:
-    snapshot = compiled.snapshot
-    reader = Reader(
-        {each.name: each for each in snapshot.attributes},
-        {each.key: each for each in snapshot.cohorts},
-    )
-    return Ladder(reader, [(tier.key, tier.rule) for tier in flag.tiers])
+    return Ladder(reader_of(compiled), [(tier.key, tier.rule) for tier in flag.tiers])

@@ -12,6 +12,7 @@ from django.utils import timezone
 
 from cohorts import mappers, selectors
 from cohorts.population import people
+from cohorts.population.sql import NotHeld
 from huidu.errors import InputError
 from rollout.models import Flag
 from rollout.services import flags, gates, population, reach, waterfall
@@ -69,13 +70,26 @@ def test_the_file_says_what_the_check_says(
     assert population.build() is not None
     by_file = waterfall.count(PLACE, "weilidai")
     assert by_file.as_of != by_check.as_of
-    assert waterfall.count(PLACE, "weilidai").as_of == by_file.as_of
+    assert waterfall.of_today(PLACE, "weilidai").as_of == by_file.as_of
     by_file.as_of = by_check.as_of
     assert by_file.steps == by_check.steps
     assert by_file == by_check
     assert by_check.open >= by_check.shown
     assert (by_check.shown > 0) is (change not in ("killed", "placed"))
     assert reach.users_shown(bank).users.users == by_check.shown
+
+
+def test_what_no_table_can_say_is_counted_by_the_check(bank: Flag, monkeypatch: pytest.MonkeyPatch):
+    expected = waterfall.count(PLACE, "weilidai", now=True)
+    monkeypatch.setattr(people, "FEW", 10)
+
+    def lacks(question: Any) -> Any:
+        raise NotHeld("a text that no table can hold")
+
+    monkeypatch.setattr(population, "asked", lacks)
+    found = waterfall.count(PLACE, "weilidai")
+    assert (found.steps, found.shown) == (expected.steps, expected.shown)
+    assert reach.users_shown(bank).users.users == expected.shown
 
 
 def test_a_gate_is_told_by_who_would_pass_every_gate_without_it(bank: Flag):

@@ -12,7 +12,6 @@ from django.core.management.base import BaseCommand, CommandError
 from django.utils import timezone
 
 from cohorts import safe_csv
-from cohorts.population.sql import NotHeld
 from huidu.errors import HuiduError
 from rollout.services import waterfall
 
@@ -44,7 +43,7 @@ class Command(BaseCommand):
                 everybody=True,
                 progress=progress,
             )
-        except (HuiduError, NotHeld) as fault:
+        except HuiduError as fault:
             raise CommandError(str(fault)) from fault
         if options["csv"]:
             text = io.StringIO()
