@@ -7,6 +7,7 @@ reading, and a stage without readings is held; what went wrong stands at the met
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final
@@ -24,26 +25,30 @@ GAP: Final = timedelta(minutes=3)
 """A longer silence is filled from a source that remembers."""
 
 
-def read_all(*, now: datetime) -> int:
-    """Read every gauge that guards a running stage; returns how many readings were new."""
+def wanted() -> list[Metric]:
+    """The gauges that guard a running stage, in the order in which to ask them.
+
+    Those whose source answered come first, so that dead sources wait for each other only; and
+    these by chance, so that none of them is the last one at every tick.
+    """
     metrics = Metric.objects.filter(
         kind=Metric.Kind.GAUGE, guards__stage__status=Stage.Status.RUNNING
     ).exclude(query="")
-    return sum(_read(metric, now) for metric in metrics.distinct())
+    found = list(metrics.distinct())
+    random.shuffle(found)
+    return sorted(found, key=lambda metric: metric.fault != "")
 
 
-def _read(metric: Metric, now: datetime) -> int:
+def read(metric: Metric, *, now: datetime) -> int:
+    """Read one gauge; returns how many readings were new. A source that does not answer gives
+    none, and what it said instead stands at the metric."""
     try:
         found = [*_gap(metric, now), sources.read(metric, now=now)]
     except SourceError as error:
         logger.warning("rollout.gauge_unread %s", error)
-        _note(metric, error.message)
+        note(metric, error.message)
         return 0
-    except Exception as error:  # one sick source must not keep the others waiting
-        logger.exception("rollout.gauge_failed metric=%s", metric.key)
-        _note(metric, f"metric {metric.key}: {error!r}"[:1_000])
-        return 0
-    _note(metric, "")
+    note(metric, "")
     return _record(metric, found)
 
 
@@ -82,6 +87,6 @@ def _record(metric: Metric, samples: Sequence[Sample]) -> int:
         return len(outcomes.record(metric.environment, readings))
 
 
-def _note(metric: Metric, fault: str) -> None:
-    if metric.fault != fault:
-        Metric.objects.filter(pk=metric.pk).update(fault=fault)
+def note(metric: Metric, fault: str) -> None:
+    """Say at the metric why it has no reading, or that it has one."""
+    Metric.objects.filter(pk=metric.pk).exclude(fault=fault).update(fault=fault)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ipaddress
 import socket
+import time
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -97,7 +98,8 @@ def send(
     """One request to one judged address; status and body.
 
     Args:
-        deadline: seconds for connecting, and for each wait between bytes.
+        deadline: seconds for connecting, for each wait between bytes, and for the whole answer
+            once it began: a receiver that sends a byte now and then holds nobody up.
     Raises:
         InputError: the address is wrong or not allowed.
         httpx.HTTPError: the network failed, or the answer took too long.
@@ -116,9 +118,11 @@ def send(
             extensions=options,
         ) as answer,
     ):
-        body = b""
+        body, until = b"", time.monotonic() + deadline
         for part in answer.iter_bytes():
             body += part
+            if time.monotonic() > until:
+                raise httpx.ReadTimeout(f"the answer took longer than {deadline:g} s")
             if len(body) > MOST_BYTES:
                 break
         return answer.status_code, body

@@ -16,10 +16,10 @@ from typing import Any, Final, NamedTuple
 
 import pyarrow as pa  # type: ignore[import-untyped]
 from django.db import OperationalError, transaction
-from django.db.models import Q
+from django.db.models import OuterRef, Q, Subquery
 
-from rollout.models import Exposure, Metric, MetricCell, RollupMark, Stage
-from rollout.services import evidence, late
+from rollout.models import Exposure, Guard, Metric, MetricCell, RollupMark, Stage
+from rollout.services import evidence, gauges, late
 from rollout.services.evidence import Series
 from rollout.services.sources import SourceError, happenings
 from rollout.services.sources.happenings import FOREVER_US, WINDOWS, Counted
@@ -37,37 +37,36 @@ class Read(NamedTuple):
     restated: int
 
 
-def read_all(*, now: datetime) -> int:
-    """Read every warehouse metric that guards a running or a watched stage; returns the cells
-    that were written."""
+def wanted(now: datetime) -> list[Guard]:
+    """Guards of running and watched stages that a warehouse tells of; first those which were never
+    read or wait longest, so that a reading which had to stop goes on where it stopped."""
     running = Q(status=Stage.Status.RUNNING)
-    stages = Stage.objects.filter(running | late.watched(now)).select_related("rollout__flag")
-    written = 0
-    for stage in stages.filter(guards__metric__source=Metric.Source.SQL).distinct():
-        metrics = [each.metric for each in evidence.guards_of(stage) if each.metric.from_warehouse]
-        if not metrics:
-            continue
-        try:
-            evidence.roll_up(stage, now=now)
-        except OperationalError as error:
-            logger.warning("rollout.warehouse_waits stage=%s %s", stage.pk, error)
-            continue
-        written += sum(_read(stage, metric, now) for metric in metrics)
-    return written
+    mark = RollupMark.objects.filter(stage=OuterRef("stage"), metric=OuterRef("metric"))
+    guards = Guard.objects.filter(
+        stage__in=Stage.objects.filter(running | late.watched(now)),
+        metric__source=Metric.Source.SQL,
+    ).select_related("metric", "stage__rollout__flag")
+    read_at = Subquery(mark.values("rolled_at")[:1])
+    ordered = guards.order_by(read_at.asc(nulls_first=True), "stage", "metric__key")
+    return [each for each in ordered if each.metric.from_warehouse]
 
 
-def _read(stage: Stage, metric: Metric, now: datetime) -> int:
+def read_anew(guard: Guard, *, now: datetime) -> int:
+    """Read one guard's metric of its stage; returns the cells that were written. A source that is
+    unknown writes none, and what it said instead stands at the metric."""
+    stage, metric = guard.stage, guard.metric
+    try:
+        evidence.roll_up(stage, now=now)
+    except OperationalError as error:
+        logger.warning("rollout.warehouse_waits stage=%s %s", stage.pk, error)
+        return 0
     try:
         done = read(stage, metric, now=now)
     except SourceError as error:
         logger.warning("rollout.warehouse_unread stage=%s %s", stage.pk, error)
-        _note(metric, error.message)
+        gauges.note(metric, error.message)
         return 0
-    except Exception as error:  # one sick source must not keep the others waiting
-        logger.exception("rollout.warehouse_failed stage=%s metric=%s", stage.pk, metric.key)
-        _note(metric, f"metric {metric.key}: {error!r}"[:1_000])
-        return 0
-    _note(metric, "")
+    gauges.note(metric, "")
     return done.cells
 
 
@@ -202,9 +201,3 @@ def _same(before: list[float], now: list[float]) -> bool:
     return len(before) == len(now) and all(
         math.isclose(a, b, rel_tol=SAME, abs_tol=SAME) for a, b in zip(before, now, strict=True)
     )
-
-
-def _note(metric: Metric, fault: str) -> None:
-    if metric.fault != fault:
-        Metric.objects.filter(pk=metric.pk).update(fault=fault)
-        metric.fault = fault

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx
 import pytest
 
 from huidu.errors import InputError
@@ -37,3 +41,28 @@ def test_addresses_inside_are_refused(host: str, settings: Any):
 def test_an_odd_address_is_refused_when_the_webhook_is_made(url: str):
     with pytest.raises(InputError):
         webhooks.create(PLACE, {"name": "odd", "url": url}, by=ANN)
+
+
+def test_an_answer_that_comes_byte_by_byte_holds_nobody_up(settings: Any):
+    settings.HUIDU_PRIVATE_TARGETS = ["127.0.0.1"]
+    enough = threading.Event()
+
+    class Dripping(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            with contextlib.suppress(OSError):
+                while not enough.wait(0.02):
+                    self.wfile.write(b".")
+
+        def log_message(self, *given: Any) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Dripping) as server:
+        threading.Thread(target=server.serve_forever).start()
+        try:
+            with pytest.raises(httpx.ReadTimeout):
+                outbound.send("GET", f"http://127.0.0.1:{server.server_port}/", deadline=0.5)
+        finally:
+            enough.set()
+            server.shutdown()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,9 +14,9 @@ from django.utils import timezone
 from cohorts import tasks as who
 from rollout import tasks as when
 from rollout import tasks_evidence
-from rollout.models import Decision, Flag, Rollout, Stage
-from rollout.services import evidence_reach, gauges, looks
-from rollout.services.sources import SourceError, address
+from rollout.models import Decision, Flag, Metric, Rollout, Stage
+from rollout.services import evidence_reach, gauges, looks, sources
+from rollout.services.sources import Sample, SourceError, address
 from tests.rollout.evidence.conftest import NOON, World
 from tests.waiting import PATIENCE
 
@@ -169,4 +170,36 @@ def test_a_source_that_does_not_answer_leaves_no_reading(world: World):
     guard = world.guard("pool", "gauge", maximum=0.9)
     guard.metric.query = "http://127.0.0.1:9/nobody"
     guard.metric.save()
-    assert gauges.read_all(now=timezone.now()) == 0
+    assert tasks_evidence.read_gauges() == 0
+
+
+def test_a_gauge_cut_short_leaves_no_fault_and_a_sick_one_keeps_no_other_waiting(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    for key in ("sick", "well"):
+        guard = world.guard(key, "gauge", maximum=0.9)
+        Metric.objects.filter(pk=guard.metric_id).update(query="http://127.0.0.1:9/nobody")
+    faults: dict[str, Exception] = {
+        "sick": SoftTimeLimitExceeded(),
+        "well": SoftTimeLimitExceeded(),
+    }
+
+    def told(metric: Metric, *, now: datetime) -> Sample:
+        if metric.key in faults:
+            raise faults[metric.key]
+        return Sample(0.5, now)
+
+    monkeypatch.setattr(sources, "read", told)
+    with pytest.raises(SoftTimeLimitExceeded):
+        tasks_evidence.read_gauges()
+    assert not Metric.objects.exclude(fault="").exists()
+    faults = {"sick": RuntimeError("odd")}
+    assert tasks_evidence.read_gauges() == 1
+    assert dict(Metric.objects.values_list("key", "fault")) == {
+        "sick": "metric sick: RuntimeError('odd')",
+        "well": "",
+    }
+    assert [each.key for each in gauges.wanted()] == ["well", "sick"]
+    faults = {}
+    monkeypatch.setattr(tasks_evidence, "GAUGE_SECONDS", 0.0)
+    assert tasks_evidence.read_gauges() == 0  # no source is asked when time is over

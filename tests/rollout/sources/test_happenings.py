@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import random
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
+from celery.exceptions import SoftTimeLimitExceeded
 from django.utils import translation
 
 from huidu.errors import InputError, StateError
+from rollout import tasks_evidence
 from rollout.models import Decision, Exposure, Metric, MetricCell, RollupMark
 from rollout.services import (
     evidence,
@@ -23,7 +25,7 @@ from rollout.services import (
     wording,
 )
 from rollout.services.audit import Actor
-from rollout.services.sources import SourceError
+from rollout.services.sources import SourceError, happenings
 from tests.rollout.evidence.conftest import PLACE, World, at, complete, exposure, outcome
 
 ANN = Actor(name="ann", person="ann")
@@ -84,6 +86,10 @@ def from_sql(world: World, key: str, **values: Any) -> Metric:
 def read(world: World, metric: Metric, days: float = 3) -> warehouse_cells.Read:
     evidence.roll_up(world.stage, now=at(days))
     return warehouse_cells.read(world.stage, metric, now=at(days))
+
+
+def read_all(now: datetime) -> int:
+    return sum(warehouse_cells.read_anew(each, now=now) for each in warehouse_cells.wanted(now))
 
 
 def totals(metric: Metric) -> dict[str, tuple[int, Any]]:
@@ -185,18 +191,59 @@ def test_a_source_that_dies_holds_the_stage_and_never_reads_zero(world: World, h
     metric = from_sql(world, "converted", kind="binary")
     world.send(*(exposure(f"u{i}", at()) for i in range(40)))
     house.add(*(("converted", f"u{i}", at(3.99), 1, None) for i in range(40)))
-    assert warehouse_cells.read_all(now=at(4)) > 0
+    assert read_all(now=at(4)) > 0
     done = review.roll_up_and_review(world.stage.pk, now=at(4))
     assert done is not None
     assert not {each["code"] for each in done.decision.reasons} & {"no_data", "stale_source"}
     house.do("DELETE FROM happened")
-    assert warehouse_cells.read_all(now=at(4, hours=2)) == 0
+    assert read_all(now=at(4, hours=2)) == 0
     metric.refresh_from_db()
     assert "unknown, not zero" in metric.fault
     done = review.roll_up_and_review(world.stage.pk, now=at(4, hours=2))
     assert done is not None
     assert "stale_source" in {each["code"] for each in done.decision.reasons}
     assert sum(totals(metric)[arm][0] for arm in totals(metric)) == 40
+
+
+@pytest.mark.parametrize(
+    ("fault", "left"),
+    [
+        pytest.param(SoftTimeLimitExceeded(), "", id="time is over"),
+        pytest.param(RuntimeError("sick"), "metric sql_amount: RuntimeError('sick')", id="sick"),
+    ],
+)
+def test_the_limit_ends_a_reading_and_the_next_goes_on_with_what_waits_longest(
+    world: World, house: Warehouse, monkeypatch: pytest.MonkeyPatch, fault: Exception, left: str
+):
+    first, second = (from_sql(world, key, kind="mean") for key in ("amount", "bonus"))
+    world.send(exposure("u1", at()))
+    house.add(("amount", "u1", at(1), 4, None), ("bonus", "u1", at(1), 5, None))
+    counted = happenings.count
+
+    def interrupted(metric: Metric, *given: Any, **more: Any) -> Any:
+        if metric.pk == first.pk:
+            raise fault
+        return counted(metric, *given, **more)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(happenings, "count", interrupted)
+        if left:
+            assert tasks_evidence.read_warehouse() > 0
+        else:
+            with pytest.raises(SoftTimeLimitExceeded):
+                tasks_evidence.read_warehouse()
+    first.refresh_from_db()
+    assert first.fault == left
+    assert bool(totals(second)) == bool(left)
+    assert not totals(first)
+    with monkeypatch.context() as patched:
+        patched.setattr(tasks_evidence, "WAREHOUSE_SECONDS", 0.0)
+        assert tasks_evidence.read_warehouse() == 0  # no source is begun when time is over
+    assert tasks_evidence.read_warehouse() > 0
+    assert totals(first)
+    assert totals(second)
+    RollupMark.objects.filter(metric=second).update(rolled_at=None)
+    assert [each.metric for each in warehouse_cells.wanted(at(3))] == [second, first]
 
 
 def test_an_older_reading_that_ends_later_is_not_written(world: World, house: Warehouse):
