@@ -162,6 +162,10 @@ class OneOf(Leaf, frozen=True, kw_only=True):
             differs = f"{variable} not in {scope.constant(self.members)}"
         return both(is_known(self.attribute, variable, scope), differs)
 
+    def fails(self, scope: Scope) -> str:
+        # A known value that is no member needs not be compared again.
+        return is_known(self.attribute, scope.variable(self.attribute), scope)
+
 
 class Contains(Leaf, frozen=True, kw_only=True):
     """A list holds `needle`, or a text holds it as a part."""
@@ -250,7 +254,8 @@ def _tidy(bound: float | None) -> int | float | None:
 def is_known(attribute: Attribute, variable: str, scope: Scope) -> str:
     """Source that is true when the variable holds a known value."""
     if attribute.type is AttributeType.REGION:
-        return f"{scope.constant(values.REGION_CODES)}[{variable}] is not None"
+        met, codes = scope.constant(values.MET_REGIONS), scope.constant(values.REGION_CODES)
+        return f"({variable} in {met} or {codes}[{variable}] is not None)"
     if attribute.type not in NUMERIC:
         return f"{variable} is not None"
     least, most = limits(attribute)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from huidu.engine import answers, soundness
 from huidu.engine.plan import Plan, plan_of
 from huidu.engine.rules import Reader
-from huidu.engine.source import FlagWriter, compile_flag
+from huidu.engine.source import FlagWriter, compile_bare, compile_flag
 from huidu.engine.together import Checks, compile_together
-from huidu.engine.writer import Check, Writer
+from huidu.engine.writer import BareCheck, Check, Writer
 from huidu.errors import HuiduError, SnapshotError
 from huidu.model import Admission, Answer, AttributeSource, Flag, Snapshot, User
 
@@ -209,6 +209,17 @@ class Compiled:
             check, self._reads[flag_key] = compile_flag(self.plan(flag_key), self._checks)
             self._checks[flag_key] = check
         return check
+
+    def bare_check_of(self, flag_key: str) -> BareCheck:
+        """`check_of` for callers who hold nothing about users: (key, attributes).
+
+        It answers as `check_of` does to no admissions and no lists, sooner. It is made anew at each
+        call and kept by the caller.
+
+        Raises:
+            KeyError: the snapshot has no such flag.
+        """
+        return compile_bare(self.plan(flag_key), self._checks)
 
     @property
     def readable(self) -> frozenset[AttributeSource]:

@@ -23,7 +23,8 @@ class GateWriter:
         self.answers = Answers(plan.flag)
         self.out = out or Writer(plan.readable)
         self.has_allow_list = bool(self.flag.allow_list or self.flag.allow_lists)
-        self.remembers = self.flag.rollout is not None and self.flag.rollout.sticky
+        sticky = self.flag.rollout is not None and self.flag.rollout.sticky
+        self.remembers = sticky and self.out.holds
         self._has_bucket = False
         self._weights: dict[int, str] = {}
         self._tables: list[tuple[str, RegionTable]] = []
@@ -58,7 +59,7 @@ class GateWriter:
     def _listed(self, names: frozenset[str], numbers: list[int]) -> str:
         """Source that is true when the user is on one of the lists."""
         named = f"key in {self.out.constant(names)}" if names else FALSE
-        if not numbers:
+        if not numbers or not self.out.holds:
             return named
         all_numbers = self.out.constant(frozenset(numbers))
         return either(named, f"(lists and not {all_numbers}.isdisjoint(lists))")
@@ -67,7 +68,8 @@ class GateWriter:
         for needed in self.flag.prerequisites:
             # Looked up when asked: the other flag may be compiled later, or already.
             other = f"{self.out.constant(self.checks)}[{self.out.constant(needed.flag)}]"
-            self.out.line(f"other = {other}(key, attributes, admissions, lists)")
+            held = "admissions, lists" if self.out.holds else "None, None"
+            self.out.line(f"other = {other}(key, attributes, {held})")
             variant = FALSE
             if needed.variants:
                 variant = f"other.variant not in {self.out.constant(frozenset(needed.variants))}"
@@ -106,7 +108,7 @@ class GateWriter:
         passes = gate.rule.source(True, self.out)
         if passes == TRUE:
             return
-        fails = gate.rule.source(False, self.out)
+        fails = gate.rule.fails(self.out)
         self.out.line(f"if {both(self._excuses(gate), f'not ({passes})')}:")
         self.out.line(f"    {self._refusal(fails, gate.gate.why, gate.gate.unknown_why)}")
 

@@ -65,6 +65,10 @@ class Node(msgspec.Struct, frozen=True):
     def source(self, claim: bool, scope: Scope) -> str:
         raise NotImplementedError
 
+    def fails(self, scope: Scope) -> str:
+        """``source(False, scope)``, for where ``source(True, scope)`` was found not to hold."""
+        return self.source(False, scope)
+
     def parts(self) -> tuple[Node, ...]:
         """The nodes below this one."""
         return ()

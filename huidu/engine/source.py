@@ -16,7 +16,7 @@ from huidu.engine.nodes import FALSE, TRUE, both
 from huidu.engine.places import with_places
 from huidu.engine.plan import REGION_ATTRIBUTE, Opening, Plan, StagePlan
 from huidu.engine.values import Memo
-from huidu.engine.writer import Check, Writer
+from huidu.engine.writer import BareCheck, Check, Writer
 from huidu.model import FULL_THRESHOLD, Answer, Stage
 
 
@@ -32,6 +32,15 @@ def compile_flag(plan: Plan, checks: Mapping[str, Check]) -> tuple[Check, frozen
     if plan.places is None:
         return check, reads
     return with_places(check, plan, plan.places), reads | {REGION_ATTRIBUTE}
+
+
+def compile_bare(plan: Plan, checks: Mapping[str, Check]) -> BareCheck:
+    """The flag's check for users about whom nothing is held; a sixth quicker than with Nones."""
+    if plan.places is not None:
+        whole, _ = compile_flag(plan, checks)
+        return lambda key, attributes: whole(key, attributes, None, None)
+    written = FlagWriter(plan, checks, Writer(plan.readable, holds=False)).write()
+    return written.function()  # type: ignore[return-value]
 
 
 class FlagWriter(GateWriter):

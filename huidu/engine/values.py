@@ -150,7 +150,19 @@ def region_and_parents(code: str) -> Iterator[str]:
 
 DAYS: Final[Memo[int | float]] = Memo(day_of)
 VERSIONS: Final[Memo[SemVer | None]] = Memo(version_of)
-REGION_CODES: Final[Memo[str | None]] = Memo(region_code)
+
+MET_REGIONS: Final[set[str]] = set()
+"""Region codes that `REGION_CODES` was asked for: a plain set, asked first, answers sooner."""
+
+
+def _met_region(value: Any) -> str | None:
+    code = region_code(value)
+    if code is not None and len(MET_REGIONS) < MEMO_LIMIT:
+        MET_REGIONS.add(code)
+    return code
+
+
+REGION_CODES: Final[Memo[str | None]] = Memo(_met_region)
 
 _FORM: Final[dict[AttributeType, Callable[[Any], Any]]] = {
     AttributeType.INTEGER: whole,

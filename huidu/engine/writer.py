@@ -26,6 +26,9 @@ Check = Callable[
 ]
 """One flag's check: key, attributes, admissions or None, lists or None."""
 
+BareCheck = Callable[[str, Mapping[str, Any]], Answer]
+"""One flag's check of users about whom nothing is held: key, attributes."""
+
 _POOLED: Final = (str, int, float, tuple, frozenset)
 
 LOAD: Final[dict[AttributeType, str]] = {
@@ -63,11 +66,17 @@ _TOOLS: Final[dict[str, Any]] = {
 
 
 class Writer:
-    """Collects the lines of one function and the objects they name. Is a `nodes.Scope`."""
+    """Collects the lines of one function and the objects they name. Is a `nodes.Scope`.
 
-    def __init__(self, readable: frozenset[AttributeSource]) -> None:
+    Args:
+        readable: attributes of other sources are unknown.
+        holds: whether the function is told admissions and lists; else it is a `BareCheck`.
+    """
+
+    def __init__(self, readable: frozenset[AttributeSource], *, holds: bool = True) -> None:
         self.readable = readable
-        self.lines = ["def check(key, attributes, admissions, lists):"]
+        self.holds = holds
+        self.lines = [f"def check(key, attributes{', admissions, lists' if holds else ''}):"]
         self.named: dict[str, Any] = {}
         self._names: dict[Any, str] = {}
         self._loaded: dict[str, str] = {}
@@ -101,7 +110,7 @@ class Writer:
         """Let the variable hold the attribute's value, or `unknown`."""
         # Costs nothing while the attribute is there, and `get` would cost its call.
         self.line(
-            f"try: {name} = attributes[{self.constant(attribute.name)}]",
+            f"try: {name} = attributes[{self.constant(intern(attribute.name))}]",
             f"except KeyError: {name} = {unknown}",
         )
         if attribute.type in LOAD:

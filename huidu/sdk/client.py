@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 from huidu import reasons
 from huidu.engine import Compiled
-from huidu.engine.writer import Check
+from huidu.engine.writer import BareCheck
 from huidu.model import Answer, AttributeSource
 from huidu.sdk import lifecycle
 from huidu.sdk.exposures import Exposures
@@ -69,8 +69,8 @@ class Client(Asking):
     ) -> None:
         self.version: str | None = None
         """Version of the snapshot in use, None before the first."""
-        self._ready_checks: dict[str, Check] = {}
-        self._current: tuple[Compiled | None, dict[str, Check]] = None, self._ready_checks
+        self._ready_checks: dict[str, BareCheck] = {}
+        self._current: tuple[Compiled | None, dict[str, BareCheck]] = None, self._ready_checks
         self._zone = ZoneInfo(day_zone)
         self._listeners: list[Callable[[], None]] = []
         self._transport = Transport(url, key, timeout)
@@ -105,7 +105,7 @@ class Client(Asking):
                 lets anybody pass. Unregistered names are ignored.
         """
         try:
-            return self._ready_checks[flag](user, attributes, None, None)
+            return self._ready_checks[flag](user, attributes)
         except Exception:  # not made yet, or it failed: the way round says which
             return self._check_slowly(flag, user, attributes)
 
@@ -179,7 +179,7 @@ class Client(Asking):
             if flag not in compiled.flags:
                 return refusal(flag, reasons.FLAG_UNKNOWN)
             check = ready.get(flag) or self._made(compiled, flag)
-            answer = check(user, attributes, None, None)
+            answer = check(user, attributes)
             if flag not in overrides:
                 ready[flag] = check
         except Unreachable as error:
@@ -190,11 +190,12 @@ class Client(Asking):
             return refusal(flag, reasons.SYSTEM_ERROR)
         return answer
 
-    def _made(self, compiled: Compiled, flag: str) -> Check:
+    def _made(self, compiled: Compiled, flag: str) -> BareCheck:
         """The flag's function, wrapped only in what this client and flag need."""
-        check = compiled.check_of(flag)
-        if self._held is not None:
-            check = _with_held_facts(check, compiled, self._held, self._zone)
+        if self._held is None:
+            check = compiled.bare_check_of(flag)
+        else:
+            check = _with_held_facts(compiled, flag, self._held, self._zone)
         if self._exposures is not None and compiled.flags[flag].record_on_check:
             check = _recording(check, self._exposures)
         return check
@@ -210,12 +211,13 @@ class Client(Asking):
                 logger.exception("sdk.listener_failed")
 
 
-def _with_held_facts(check: Check, compiled: Compiled, held: HeldFacts, zone: ZoneInfo) -> Check:
-    """`check` on what the platform holds, and on what the caller may say beside it."""
+def _with_held_facts(compiled: Compiled, flag: str, held: HeldFacts, zone: ZoneInfo) -> BareCheck:
+    """The flag's check on what the platform holds, and on what the caller may say beside it."""
+    check = compiled.check_of(flag)
     registry = {each.name: each for each in compiled.snapshot.attributes}
     sayable = frozenset(name for name, each in registry.items() if each.source in CALLERS)
 
-    def with_held(user: str, attributes: Mapping[str, Any], *_: object) -> Answer:
+    def with_held(user: str, attributes: Mapping[str, Any]) -> Answer:
         if not user:
             return check(user, attributes, None, None)
         known = held.user(user, datetime.now(zone).date(), registry)
@@ -226,11 +228,11 @@ def _with_held_facts(check: Check, compiled: Compiled, held: HeldFacts, zone: Zo
     return with_held
 
 
-def _recording(check: Check, exposures: Exposures) -> Check:
+def _recording(check: BareCheck, exposures: Exposures) -> BareCheck:
     """`check`, with a note of who was shown the flag, or passed everything and was not drawn."""
 
-    def recording(user: str, attributes: Mapping[str, Any], *_: object) -> Answer:
-        answer = check(user, attributes, None, None)
+    def recording(user: str, attributes: Mapping[str, Any]) -> Answer:
+        answer = check(user, attributes)
         if answer.visible or answer.why in reasons.CONTROL:
             exposures.add(answer.flag, answer.stage, user)
         return answer

@@ -94,6 +94,10 @@ def test_the_ways_to_ask_agree(snapshot: Snapshot, asked: list[User]):
                 flag.key, user.key, user.attributes, user.admissions, user.lists
             )
             assert answer == travelled.check(flag.key, user)
+            bare = compiled.bare_check_of(flag.key)
+            assert bare(user.key, user.attributes) == compiled.evaluate(
+                flag.key, user.key, user.attributes
+            )
 
 
 @settings(max_examples=200, deadline=None)

@@ -274,6 +274,18 @@ def test_texts_from_a_snapshot_never_become_code():
     assert compiled.evaluate(mischief, mischief, {}).why == "blocked.list"
 
 
+@pytest.mark.parametrize("region", ["410100", "000000", "4403", 440300, Text("440300"), [], None])
+def test_a_refusal_by_region_says_whether_the_region_is_known(region):
+    compiled = compile_snapshot(gate_on({"in": [{"var": "region"}, ["310000", "320500"]]}))
+    known = isinstance(region, str) and len(region) == 6
+    for _ in range(2):  # the second time the region has been met
+        assert compiled.evaluate("f", "u", {"region": region}).why == (
+            "refused" if known else "unknown"
+        )
+        told = compiled.explain("f", User("u", {"region": region}))
+        assert told.answer == compiled.evaluate("f", "u", {"region": region})
+
+
 def test_attributes_of_unreadable_sources_are_unknown():
     rules = [
         {">=": [{"var": "weekly_payments"}, 0]},
