@@ -28,7 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 TURN, TURNS = 16, 64
 USERS = 100_000
-KINDS = ("single", "bulk", "prototype")
+KINDS = ("single", "bulk", "drawn", "prototype")
+"""`drawn` is a bulk of a hundred flags, each with a draw of its own: no two users get the same."""
 WARM, COUNTED = 70, 320
 TOTAL = "PROGRAM TOTALS"
 
@@ -78,7 +79,12 @@ def server(kind: str) -> Callable[[int], None]:
     edge = config.edge
     first = flags()[0]
     more = [
-        Flag(key=f"flag-{number}", version=1, gates=first.gates, rollout=rollout(100 + number))
+        Flag(
+            key=f"flag-{number}",
+            version=1,
+            gates=first.gates,
+            rollout=rollout(100 + number, half=kind == "drawn"),
+        )
         for number in range(99)
     ]
     snapshot = Snapshot(

@@ -30,6 +30,10 @@ class Rendered:
         """The share of these answers, in ppm, whose receipt is kept."""
         self.failed = answer.reason == reasons.ERROR
         self.needs_place = answer.why == reasons.FUNDING_NOT_RESERVED
+        self.asks_more = bool(self.records or self.keeps or self.needs_place)
+        """Whether giving this answer is more than telling it."""
+        self.item = ofrep.success(answer, flag.type, snapshot=None, decision=False)[0]
+        """The OFREP object inside a bulk answer."""
         self.lines: bytes | None = None
         """The second's header lines that `start` begins with."""
         self.start = self.end = b""
@@ -50,11 +54,6 @@ class Rendered:
         return ofrep.success(self.answer, self.flag.type, snapshot=self.snapshot, decision=True)
 
     @cached_property
-    def item(self) -> bytes:
-        """The OFREP object inside a bulk answer."""
-        return ofrep.success(self.answer, self.flag.type, snapshot=None, decision=False)[0]
-
-    @cached_property
     def visibility(self) -> tuple[bytes, bytes, bytes]:
         return visibility.parts(self.answer, self.snapshot)
 
@@ -64,12 +63,12 @@ class Together:
 
     def __init__(self, answers: list[Rendered]) -> None:
         self.answers = answers
-        self.given = [each.given for each in answers]
         self.times = 0
-        """How often the body was given since that was last added to `given`."""
-        self.recording = [each for each in answers if each.records]
-        self.keeping = [each for each in answers if each.keeps]
-        self.need_places = [each for each in answers if each.needs_place]
+        """How often the body was given since that was last added to what is `given` of each."""
+        more = [each for each in answers if each.asks_more]
+        self.recording = [each for each in more if each.records]
+        self.keeping = [each for each in more if each.keeps]
+        self.need_places = [each for each in more if each.needs_place]
         self._target: str | None = None
         self._tag = ""
         self._content = self._response = b""

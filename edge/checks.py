@@ -183,10 +183,12 @@ class Check(Turn):
     ) -> None:
         right, user = self.plan.right, self.user
         world = right.world
-        answers = world.evaluate_for(right.key.kind)(user, facts, admissions, lists)
+        checks = world.evaluate_for(right.key.kind)
         if degraded:
-            answers = [world.degraded(answer) for answer in answers]
-        together = world.together(answers)
+            answers = checks(user, facts, admissions, lists)
+            together = world.together([world.degraded(each) for each in answers])
+        else:
+            together = world.together_of(checks.outcomes(user, facts, admissions, lists))
         if together.need_places:
             flags = [each.flag for each in together.need_places]
             self._take(flags, facts, admissions, lists)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterator
+from itertools import chain
 from typing import TYPE_CHECKING, Final
 
 from prometheus_client import REGISTRY, CollectorRegistry
@@ -53,10 +55,15 @@ class Metrics:
 
     def add_up(self) -> None:
         """Bring `answers` up to date."""
+        once = [each.answers for each in self._uncounted if each.times == 1]
+        counts = Counter(chain.from_iterable(once))
         for together in self._uncounted:
-            for given in together.given:
-                given[0] += together.times
+            if together.times > 1:
+                for each in together.answers:
+                    counts[each] += together.times
             together.times = 0
+        for rendered, times in counts.items():
+            rendered.given[0] += times
         self._uncounted.clear()
 
     def latency(self) -> tuple[list[tuple[str, float]], float]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from edge.answers import Rendered, Together, degraded, result_of
 from edge.clock import Decisions, Moment, Stamps
@@ -17,7 +17,7 @@ from edge.places import PlaceGate
 from edge.profiles import Commands
 from edge.settings import Settings
 from huidu.engine import Compiled
-from huidu.engine.together import Checks
+from huidu.engine.together import Checks, Outcomes
 from huidu.model import Answer, Attribute, AttributeSource, Flag, Snapshot
 from huidu.wire import access, packed
 from huidu.wire.access import Access, Key, KeyKind
@@ -26,6 +26,10 @@ from huidu.wire.packed import PackedCheck
 
 MOST_REMEMBERED: Final = 2_048
 """Entries of each cache by request bytes; a full one is emptied, because refilling is cheap."""
+
+ANSWERS_PER_FLAG: Final = 8
+"""So many answers of each flag are remembered at least: asking for all flags must not empty the
+cache it is filling."""
 
 MOST_PLANS: Final = 8_192
 MOST_TOGETHER: Final = 128
@@ -61,6 +65,8 @@ class World:
         self.sequence = snapshot.sequence
         self.published = datetime.datetime.fromisoformat(snapshot.published_at).timestamp()
         self.flags: dict[str, Flag] = {flag.key: flag for flag in snapshot.flags}
+        self._most = max(MOST_REMEMBERED, ANSWERS_PER_FLAG * len(self.flags))
+        """Entries of each cache by answer."""
         self.client_flags = {key: flag for key, flag in self.flags.items() if flag.client_visible}
         self.attributes: dict[str, Attribute] = {each.name: each for each in snapshot.attributes}
         self.sayable: dict[KeyKind, dict[str, Attribute]] = {
@@ -80,7 +86,7 @@ class World:
         """The checks of all flags, for the kinds of keys that asked for them; see `evaluate_for`.
         """
         self.rendered_by_id: dict[int, Rendered] = {}
-        self._together: dict[tuple[int, ...], Together] = {}
+        self._together: dict[tuple[int, ...] | Outcomes, Together] = {}
         self._place_gates: dict[str, PlaceGate] = {}
         self._degraded: dict[int, tuple[Answer, Answer]] = {}
 
@@ -123,7 +129,7 @@ class World:
         known = self.rendered_by_id.get(id(answer))
         if known is not None:
             return known
-        if len(self.rendered_by_id) >= MOST_REMEMBERED:
+        if len(self.rendered_by_id) >= self._most:
             self.rendered_by_id.clear()
         # Holding the answer keeps its id from being given to another.
         given = self._counts.setdefault((answer.flag, result_of(answer)), [0])
@@ -136,10 +142,42 @@ class World:
         ids = tuple(map(id, answers))
         known = self._together.get(ids)
         if known is None:
-            if len(self._together) >= MOST_TOGETHER:
-                self._together.clear()
-            known = self._together[ids] = Together([self.rendered(each) for each in answers])
+            known = self._made_together(ids, [self.rendered(each) for each in answers])
         return known
+
+    def together_of(self, outcomes: Outcomes) -> Together:
+        """The same, for what checks of many flags came to."""
+        known = self._together.get(outcomes)
+        if known is None:
+            try:
+                told = [each.alone for each in outcomes]  # type: ignore[union-attr]
+            except AttributeError:  # one of them tells of many flags, or is new
+                told = self._told(outcomes)
+            known = self._made_together(outcomes, told)
+        return known
+
+    def _told(self, outcomes: Outcomes) -> list[Rendered]:
+        told: list[Any] = [None] * len(outcomes)
+        for one in outcomes:
+            if one is None:
+                continue
+            try:
+                rendered = one.told
+            except AttributeError:
+                rendered = one.told = [self.rendered(each) for each in one.answers]
+                if len(rendered) == 1:
+                    one.alone = rendered[0]
+            for place, each in zip(one.places, rendered, strict=True):
+                told[place] = each
+        return told
+
+    def _made_together(
+        self, known_by: tuple[int, ...] | Outcomes, answers: list[Rendered]
+    ) -> Together:
+        if len(self._together) >= MOST_TOGETHER:
+            self._together.clear()
+        made = self._together[known_by] = Together(answers)
+        return made
 
     def place_gate(self, flag: Flag) -> PlaceGate:
         """The capacity gate of a flag that has one."""
@@ -153,7 +191,7 @@ class World:
         known = self._degraded.get(id(answer))
         if known is not None:
             return known[1]
-        if len(self._degraded) >= MOST_REMEMBERED:
+        if len(self._degraded) >= self._most:
             self._degraded.clear()
         made = degraded(answer, self.flags[answer.flag])
         self._degraded[id(answer)] = (answer, made)

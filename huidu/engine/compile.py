@@ -134,23 +134,8 @@ class Compiled:
         Making it takes about as long as making the checks of the flags.
         """
         keys = list(flag_keys)
-        parts = compile_together(keys, self.plan, self._checks, self._reads, self._readable)
-
-        def check_all(
-            key: str,
-            attributes: Mapping[str, Any],
-            admissions: Mapping[int, Admission] | None = None,
-            lists: frozenset[int] | None = None,
-        ) -> list[Answer]:
-            found: list[Answer] = []
-            try:
-                for part in parts:
-                    found += part(key, attributes, admissions, lists)
-            except Exception:  # one by one, so that it costs only the flag that fails its answer
-                return self.evaluate_all(keys, key, attributes, admissions, lists)
-            return found
-
-        return check_all
+        bare, full = compile_together(keys, self.plan, self._checks, self._reads, self._readable)
+        return Checks(keys, bare, full, self.evaluate_all)
 
     def check(self, flag_key: str, user: User) -> Answer:
         """What the flag answers this user. Never raises."""

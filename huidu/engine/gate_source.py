@@ -32,7 +32,7 @@ class GateWriter:
     # -- answers
 
     def _hidden(self, why: str, reason: str = reasons.TARGETING_MATCH) -> str:
-        return self.out.constant(self.answers.hidden(why, reason))
+        return self.out.answer(self.answers.hidden(why, reason))
 
     def _return_hidden(self, why: str, reason: str) -> None:
         self.out.line(f"return {self._hidden(why, reason)}")

@@ -65,6 +65,7 @@ class FlagWriter(GateWriter):
                 self._region_gate(gate, gate.regions)
             else:
                 self._rule_gate(gate)
+        self.out.stages()
         if self.plan.opening is Opening.ROLLED_BACK:
             self._return_hidden(reasons.STAGE_ROLLED_BACK, reasons.DISABLED)
         elif self.plan.opening is Opening.NOT_STARTED:
@@ -143,12 +144,12 @@ class FlagWriter(GateWriter):
         """Source of the answer; with tiers or variants, of the table of answers by them."""
         make = partial(self._dealt_answer, stage, why, reason)
         if self.deals:
-            return self.out.constant(Memo(make))
+            return self.out.answer(Memo(make))
         assert self.only_variant is not None
         if not self.paid_regions:
-            return self.out.constant(make((-1, self.only_variant)))
+            return self.out.answer(make((-1, self.only_variant)))
         by_class = Memo(partial(_first_dealt, make, self.only_variant))
-        return f"{self.out.constant(by_class)}[{', '.join(self.paid_regions)}]"
+        return f"{self.out.answer(by_class)}[{', '.join(self.paid_regions)}]"
 
     def _return_dealt(self) -> None:
         tier, variant = "-1", str(self.only_variant)

@@ -6,6 +6,7 @@ numbers, sets, answers) is an object in the function's own namespace, which has 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from math import nan
 from sys import intern
@@ -29,7 +30,11 @@ Check = Callable[
 BareCheck = Callable[[str, Mapping[str, Any]], Answer]
 """One flag's check of users about whom nothing is held: key, attributes."""
 
+Given = Answer | values.Memo[Answer]
+"""What the source of a check answers with: an answer, or a table of answers."""
+
 _POOLED: Final = (str, int, float, tuple, frozenset)
+_WORD: Final = re.compile(r"\w+")
 
 LOAD: Final[dict[AttributeType, str]] = {
     AttributeType.INTEGER: "if type({v}) is not int: {v} = whole({v})",
@@ -44,7 +49,6 @@ LOAD: Final[dict[AttributeType, str]] = {
 """Makes of what a variable holds a value of the type, or unknown."""
 
 _TOOLS: Final[dict[str, Any]] = {
-    "__builtins__": {},
     "type": type,
     "int": int,
     "float": float,
@@ -94,6 +98,10 @@ class Writer:
             self._names[identity] = name
             self.named[name] = value  # also keeps the object, and so its id, alive
         return self._names[identity]
+
+    def answer(self, given: Given) -> str:
+        """Name of what is answered with."""
+        return self.constant(given)
 
     def variable(self, attribute: Attribute) -> str:
         if attribute.name not in self._loaded:
@@ -151,28 +159,30 @@ class Writer:
         self.line(f"{name} = {self.constant(table)}[{region}]")
         return name
 
-    def raw_key(self) -> None:
-        """Let `raw` hold the bytes of the key."""
+    def raw_key(self) -> str:
+        """Name of the variable that holds the bytes of the key."""
         if not self._has_raw:
             self._has_raw = True
             self.line(
                 "try: raw = key.encode()",
                 "except UnicodeEncodeError: raw = key.encode('utf-8', 'surrogatepass')",
             )
+        return "raw"
 
     def bucket(self, name: str, seed: int) -> None:
         """Let the variable hold the user's place on the line of a seed; see `bucketing`."""
-        self.raw_key()
-        self.line(f"{name} = hash64(raw, {self.constant(seed)})")
+        raw = self.raw_key()
+        self.line(f"{name} = hash64({raw}, {self.constant(seed)})")
+
+    def stages(self) -> None:
+        """What comes before the stages has been written."""
 
     def function(self) -> Check:
-        namespace = {
-            name: tool
-            for name, tool in _TOOLS.items()
-            if name == "__builtins__" or any(name in line for line in self.lines)
-        }
-        namespace.update(self.named)
-        code = compile("\n".join(self.lines), "<huidu check>", "exec", dont_inherit=True)
+        source = "\n".join(self.lines)
+        named = _TOOLS | self.named
+        namespace = {word: named[word] for word in _WORD.findall(source) if word in named}
+        namespace["__builtins__"] = {}
+        code = compile(source, "<huidu check>", "exec", dont_inherit=True)
         exec(code, namespace)  # noqa: S102 (our own pieces; see the module's head)
         check: Check = namespace.pop("check")
         return check

@@ -46,7 +46,7 @@ class _PackedWriter(Writer):
     """
 
     def __init__(self, readable: frozenset[AttributeSource], names: frozenset[str]) -> None:
-        super().__init__(readable)
+        super().__init__(readable, holds=False)
         self.fits = True
         self._held = names
         self._words: set[str] = set()
@@ -72,7 +72,6 @@ class _PackedWriter(Writer):
         self.lines[:1] = [
             "def check(key, data, today):",
             f"    {words}",
-            "    admissions = lists = None",
         ]
         self.named |= compact_facts.tools() | {"date": datetime.date.fromordinal, "unpack": unpack}
         return self.function()  # type: ignore[return-value]
