@@ -9,8 +9,9 @@ import msgspec
 
 from cohorts.population.figures import Scale
 from cohorts.population.flags import FlagSql, Step
+from cohorts.population.marks import Marks
 from cohorts.population.people import People
-from cohorts.population.sql import FALSE, Terms, both
+from cohorts.population.sql import FALSE, Terms
 from huidu import reasons
 from huidu.engine import Compiled
 
@@ -61,31 +62,24 @@ def count(
         NotHeld: the table cannot answer exactly.
     """
     terms = terms or Terms(people.table)
-    # Each test is written down once: most steps say the same before and after.
-    tests: dict[str, str] = {}
-
-    def test(step: Step) -> str:
-        return tests.setdefault(step.refused, f"r{len(tests)}")
-
-    was = FALSE
-    if flag_key in before.flags:
-        steps = _without_waiting(FlagSql(before, flag_key, terms).steps)
-        was = both([f"(NOT {test(each)})" for each in steps])
     every = FlagSql(after, flag_key, terms, weights=weights).steps
     refusing = _without_waiting(every)
-    waits = [test(each) for each in every if each not in refusing] or [FALSE]
-    names = [test(each) for each in refusing]
-    first = "NULL"
-    if names:
-        ways = " ".join(f"WHEN {name} THEN {place}" for place, name in enumerate(names))
-        first = f"CASE {ways} END"
-    refusals = " + ".join(f"{name}::UTINYINT" for name in names) or "0"
-    inner = ", ".join(f"coalesce({sql}, FALSE) AS {name}" for sql, name in tests.items()) or "1"
+    marks = Marks()
+    tests = [marks.add(each.ways) for each in refusing]
+    waits = [marks.refuses(marks.add(each.ways)) for each in every if each not in refusing]
+    was = FALSE
+    if flag_key in before.flags:
+        # Most steps say the same before and after.
+        steps = _without_waiting(FlagSql(before, flag_key, terms).steps)
+        was = marks.none([marks.like(each.ways) for each in steps])
     found = Effect(people.about.as_of, people.scale())
     found.steps = [Refused(each.kind, each.key, each.why) for each in refusing]
+    names = ", ".join(marks.names)
+    # Some hundred sets of steps refuse somebody: what each means is asked of these alone.
     rows = people.rows(
-        f"SELECT {was}, {first}, ({refusals}) = 1, {waits[0]}, count(*)"  # noqa: S608
-        f" FROM (SELECT {inner} FROM {{users}}) GROUP BY ALL",
+        f"SELECT {was}, {marks.first(tests)}, {marks.one(tests)}, {(waits or [FALSE])[0]},"  # noqa: S608
+        f" sum(users)::BIGINT FROM (SELECT {names}, count(*) AS users"
+        f" FROM (SELECT {marks.columns()} FROM {terms.users()}) GROUP BY ALL) GROUP BY ALL",
         terms,
     )
     for shown_before, refused, alone, waiting, users in rows:

@@ -6,7 +6,7 @@ both to each other on generated snapshots.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -24,20 +24,26 @@ _MOST_DEPTH: Final = 8
 
 
 class Step(msgspec.Struct, frozen=True):
-    """One step that may refuse. `refused` is TRUE or not; NULL refuses nobody.
+    """One step that may refuse.
 
     Args:
         kind: ``gate`` for gates, else ``code``.
         key: of the gate, else the code.
         why: the code of the refusal.
+        ways: it lets pass for whom one of these expressions is TRUE, and refuses all others.
         lasting: a gate, or asked before the gates; not stages, draws and places, which come round.
     """
 
     kind: str
     key: str
     why: str
-    refused: str
+    ways: tuple[str, ...]
     lasting: bool = True
+
+    @property
+    def passes(self) -> str:
+        """TRUE for those whom it lets pass."""
+        return either(list(self.ways))
 
 
 class FlagSql:
@@ -74,43 +80,35 @@ class FlagSql:
         self._sticky = rollout is not None and rollout.sticky
         self._kept = FALSE
         if rollout is not None and rollout.sticky and self._table.remembers(rollout.slot):
-            self._kept = f"({self._table.own(columns.admitted(rollout.slot))} IS TRUE)"
+            self._kept = self._table.own(columns.admitted(rollout.slot))
         self._allowed = self._listed(self._flag.allow_list, self._flag.allow_lists)
         every = self._every_step()
-        self.steps = [each for each in every if each.refused != FALSE or each.kind == "gate"]
+        self.steps = [each for each in every if each.passes != TRUE or each.kind == "gate"]
         self.tier = self._chosen(
             [(rule, index) for index, (rule, _) in enumerate(self._plan.tiers)]
         )
 
     def shown(self) -> str:
         """TRUE for those whom no step refuses, else FALSE."""
-        return both([f"({each.refused}) IS NOT TRUE" for each in self.steps])
-
-    def first(self) -> str:
-        """Index of the step that refuses first; NULL for those who are shown the product."""
-        return _case([(each.refused, index) for index, each in enumerate(self.steps)])
-
-    def refusals(self) -> str:
-        """How many steps refuse: one means that relaxing it would show the product."""
-        return " + ".join(f"coalesce(({each.refused})::INT, 0)" for each in self.steps) or "0"
+        return f"({both([each.passes for each in self.steps])}) IS TRUE"
 
     # -- the steps
 
     def _every_step(self) -> list[Step]:
         flag, plan = self._flag, self._plan
         if plan.opening is Opening.KILLED:
-            return [_code(reasons.KILLED, TRUE)]
+            return [_code(reasons.KILLED)]
         blocked = self._listed(flag.block_list, flag.block_lists)
-        steps = [_code(reasons.BLOCKED_LIST, blocked)]
+        steps = [_code(reasons.BLOCKED_LIST, _not(blocked))]
         if not flag.enabled:
-            return [*steps, _code(reasons.FLAG_DISABLED, TRUE)]
+            return [*steps, _code(reasons.FLAG_DISABLED)]
         steps += self._prerequisites() + self._exclusion()
         for gate in plan.gates:
             steps.append(self._gate(gate))
         if plan.opening is Opening.ROLLED_BACK:
-            return [*steps, _passing(reasons.STAGE_ROLLED_BACK, TRUE)]
+            return [*steps, _passing(reasons.STAGE_ROLLED_BACK)]
         if plan.opening is Opening.NOT_STARTED:
-            return [*steps, _passing(reasons.STAGE_NOT_STARTED, TRUE)]
+            return [*steps, _passing(reasons.STAGE_NOT_STARTED)]
         return steps + self._stages() + self._places()
 
     def _listed(self, names: frozenset[str], numbers: list[int]) -> str:
@@ -134,7 +132,7 @@ class FlagSql:
             met = [other.shown()]
             if needed.variants:
                 met.append(other.dealt_one_of(frozenset(needed.variants)))
-            steps.append(_code(needed.why, f"(NOT {both(met)})"))
+            steps.append(_code(needed.why, both(met)))
         return steps
 
     def dealt_one_of(self, keys: frozenset[str]) -> str:
@@ -155,29 +153,25 @@ class FlagSql:
             return []
         place = self._bucket(plan.exclusion_seed)
         inside = _between(place, plan.exclusion_from, plan.exclusion_to)
-        return [_code(exclusion.why, f"(NOT {inside})")]
+        return [_code(exclusion.why, inside)]
 
     # -- gates
 
     def _gate(self, gate: GatePlan) -> Step:
-        excuses = []
+        ways = []
         if gate.gate.keeps_shown and self._sticky:
-            excuses.append(self._kept)
+            ways.append(self._kept)
         if not gate.gate.absolute:
-            excuses.append(self._allowed)
+            ways.append(self._allowed)
         if gate.regions is not None:
-            passes = self._within_policy(gate.regions)
+            ways += self._within_policy(gate.regions)
         else:
             assert gate.rule is not None
-            passes = self._terms.rule(gate.rule)
-        refused = FALSE if passes == TRUE else f"({passes}) IS NOT TRUE"
-        excused = either(excuses)
-        if excused != FALSE:
-            refused = both([f"(NOT {excused})", refused])
-        return Step("gate", gate.gate.key, gate.gate.why, refused)
+            ways.append(self._terms.rule(gate.rule))
+        return Step("gate", gate.gate.key, gate.gate.why, _open(ways))
 
-    def _within_policy(self, table: RegionTable) -> str:
-        """TRUE where the region's class is open and the user's rank below its ceiling."""
+    def _within_policy(self, table: RegionTable) -> list[str]:
+        """For each class of regions: the user lives there, and his rank is below its ceiling."""
         assert self._plan.region is not None
         region = self._plan.region
         codes: dict[int, set[str]] = {}
@@ -188,7 +182,7 @@ class FlagSql:
         for index, here in sorted(codes.items()):
             lives_here = regions(self._table, region, here.__contains__)
             ways.append(both([lives_here, self._class_passes(table, index)]))
-        return either(ways)
+        return ways
 
     def _class_passes(self, table: RegionTable, index: int) -> str:
         if index < table.closed:
@@ -212,10 +206,17 @@ class FlagSql:
             return TRUE
         assert self._plan.rollout_seed is not None
         place = self._bucket(self._plan.rollout_seed)
-        weight = self._weight(stage)
         # u < limit * w, said without a product of more than 64 bits.
-        rank = place if weight == "1" else f"({place} // ({weight})::UBIGINT)"
-        return f"({rank} < {limit}::UBIGINT)"
+        return f"({self._rank(place, self._weight(stage))} < {limit}::UBIGINT)"
+
+    def _rank(self, place: str, weight: str) -> str:
+        """``place // weight``; most users weigh 1, and dividing takes time."""
+        if weight == "1":
+            return place
+        weighs = self._terms.once(weight)
+        return self._terms.once(
+            f"CASE WHEN {weighs} > 1 THEN {place} // {weighs}::UBIGINT ELSE {place} END"
+        )
 
     def _weight(self, stage: StagePlan | None) -> str:
         rollout = self._flag.rollout
@@ -239,15 +240,11 @@ class FlagSql:
             excuses.append(f"({self._table.own(columns.place(slot))} IS NOT NULL)")
         if not table.gate.absolute:
             excuses.append(self._allowed)
-        excused = either(excuses)
-        asked = TRUE if excused == FALSE else f"(NOT {excused})"
         served = self._served(table)
-        no_room = both([asked, TRUE if served == FALSE else f"({served}) IS NOT TRUE"])
-        to_take = both([asked, FALSE if served == FALSE else f"({served}) IS TRUE"])
         gate = table.gate
         return [
-            Step("gate", gate.key, gate.why, no_room, lasting=False),
-            _passing(reasons.FUNDING_NOT_RESERVED, to_take),
+            Step("gate", gate.key, gate.why, _open([*excuses, served]), lasting=False),
+            _passing(reasons.FUNDING_NOT_RESERVED, *excuses, _not(served)),
         ]
 
     def _served(self, table: PlaceTable) -> str:
@@ -265,16 +262,10 @@ class FlagSql:
         ways = [self._allowed, self._kept]
         for stage in self._plan.stages:
             ways.append(both([self._terms.rule(stage.audience), self._drawn(stage)]))
-        admitted = either(ways)
-        if admitted == TRUE:
-            return []
-        out = f"({admitted}) IS NOT TRUE"
-        found = []
-        if audience != TRUE:
-            misfits = both([out, f"({audience}) IS NOT TRUE"])
-            found.append(_passing(current.stage.audience_why, misfits))
-        fits = out if audience == TRUE else both([out, f"({audience}) IS TRUE"])
-        return [*found, _passing(current.stage.not_drawn_why, fits)]
+        return [
+            _passing(current.stage.audience_why, *ways, audience),
+            _passing(current.stage.not_drawn_why, *ways, _not(audience)),
+        ]
 
     def _chosen(self, tests: Sequence[tuple[Node, int]]) -> str:
         """The number of the first rule that is true, NULL where none is."""
@@ -285,7 +276,7 @@ def remembered_weight(table: Users, slot: int) -> str:
     """The weight frozen at a rollout's draw; 1 where nothing is remembered."""
     if not table.remembers(slot):
         return "1"
-    return f"greatest(coalesce({table.own(columns.weight(slot))}, 1), 1)"
+    return f"greatest({table.own(columns.weight(slot))}, 1)"  # of NULL and 1 it is 1
 
 
 def lines_of(compiled: Compiled) -> tuple[set[int], set[int]]:
@@ -310,12 +301,23 @@ def lines_of(compiled: Compiled) -> tuple[set[int], set[int]]:
     return seeds, slots
 
 
-def _code(why: str, refused: str) -> Step:
-    return Step("code", why, why, refused)
+def _code(why: str, *ways: str) -> Step:
+    return Step("code", why, why, _open(ways))
 
 
-def _passing(why: str, refused: str) -> Step:
-    return Step("code", why, why, refused, lasting=False)
+def _passing(why: str, *ways: str) -> Step:
+    return Step("code", why, why, _open(ways), lasting=False)
+
+
+def _open(ways: Iterable[str]) -> tuple[str, ...]:
+    """Ways that may let somebody pass; the first that lets everybody is enough."""
+    told = tuple(dict.fromkeys(each for each in ways if each != FALSE))
+    return (TRUE,) if TRUE in told else told
+
+
+def _not(claim: str) -> str:
+    """The claim is not TRUE."""
+    return {TRUE: FALSE, FALSE: TRUE}.get(claim, f"(({claim}) IS NOT TRUE)")
 
 
 def _between(place: str, low: int, high: int) -> str:

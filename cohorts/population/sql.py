@@ -74,6 +74,18 @@ class Terms:
         self.table = table
         self._values: dict[str, Any] = {}
         self._names: dict[Any, str] = {}
+        self._once: dict[str, str] = {}
+
+    def once(self, expression: str) -> str:
+        """A column of `users` that holds the expression, worked out once however often asked."""
+        return self._once.setdefault(expression, f"c{len(self._once)}")
+
+    def users(self) -> str:
+        """The users with the columns of `once`, for a FROM; call it when all is written."""
+        told = "{users}"
+        for expression, name in self._once.items():  # a later one may name those before it
+            told = f"(SELECT *, {expression} AS {name} FROM {told})"  # noqa: S608
+        return told
 
     def parameter(self, value: Any) -> str:
         if isinstance(value, str) and ("\0" in value or not _is_unicode(value)):

@@ -8,6 +8,7 @@ import msgspec
 
 from cohorts.population import columns
 from cohorts.population.flags import FlagSql, Step, remembered_weight
+from cohorts.population.marks import Marks
 from cohorts.population.people import People
 from cohorts.population.sql import Terms
 from huidu.engine import Compiled
@@ -52,18 +53,13 @@ def count(
     weight = "1" if rollout is None else remembered_weight(people.table, rollout.slot)
     codes = people.about.kept.codes.get(REGION, [])
     region = f'"{columns.fact(REGION)}"' if codes else "NULL"
-    names = [f"r{place}" for place in range(len(flag.steps))]
-    told = [
-        f"coalesce({step.refused}, FALSE) AS {n}" for step, n in zip(flag.steps, names, strict=True)
-    ]
-    told += [f"{region} AS region", f"{flag.tier} AS tier", f"{weight} AS weight"]
-    ways = " ".join(f"WHEN {name} THEN {place}" for place, name in enumerate(names))
-    first = f"CASE {ways} END" if ways else "NULL"
-    lasting = [name for name, step in zip(names, flag.steps, strict=True) if step.lasting]
+    marks = Marks()
+    tests = [marks.add(step.ways) for step in flag.steps]
+    lasting = [test for test, step in zip(tests, flag.steps, strict=True) if step.lasting]
+    told = f"{region} AS region, {flag.tier} AS tier, {weight} AS weight, {marks.columns()}"
     rows = people.rows(
-        f"SELECT region, tier, weight, {first}, ({_sum(names)}) = 1,"  # noqa: S608
-        f" ({_sum(lasting)}) = 1, count(*)"
-        f" FROM (SELECT {', '.join(told)} FROM {{users}}) GROUP BY ALL",
+        f"SELECT region, tier, weight, {marks.first(tests)}, {marks.one(tests)},"  # noqa: S608
+        f" {marks.one(lasting)}, count(*) FROM (SELECT {told} FROM {terms.users()}) GROUP BY ALL",
         terms,
         everybody=everybody,
     )
@@ -85,9 +81,5 @@ def shown(people: People, compiled: Compiled, flag_key: str) -> int:
     """How many of those who are read are shown the product; raises `NotHeld`."""
     terms = Terms(people.table)
     passes = FlagSql(compiled, flag_key, terms).shown()
-    found = people.rows(f"SELECT count(*) FROM {{users}} WHERE {passes}", terms)  # noqa: S608
+    found = people.rows(f"SELECT count(*) FROM {terms.users()} WHERE {passes}", terms)  # noqa: S608
     return int(found[0][0])
-
-
-def _sum(names: list[str]) -> str:
-    return " + ".join(f"{name}::UTINYINT" for name in names) or "0"

@@ -65,7 +65,7 @@ def walk(
             if place is None:
                 if answer.why not in places:
                     places[answer.why] = len(steps)
-                    steps.append(Step("code", answer.why, answer.why, "", lasting=False))
+                    steps.append(Step("code", answer.why, answer.why, (), lasting=False))
                 first = places[answer.why]
             else:
                 first = place
@@ -99,18 +99,18 @@ def _steps(compiled: Compiled, flag: model.Flag) -> list[Step]:
     ]
     plan = compiled.plan(flag.key)
     if plan.opening is Opening.KILLED or not flag.enabled:
-        return [Step("code", why, why, "") for why in dict.fromkeys(early)]
+        return [Step("code", why, why, ()) for why in dict.fromkeys(early)]
     late = [reasons.STAGE_ROLLED_BACK, reasons.STAGE_NOT_STARTED]
     for stage in flag.rollout.stages if flag.rollout is not None else []:
         late += [stage.audience_why, stage.not_drawn_why]
     last = [] if plan.places is None else [plan.places.gate.key]
-    gates = {gate.key: Step("gate", gate.key, gate.why, "") for gate in flag.gates}
+    gates = {gate.key: Step("gate", gate.key, gate.why, ()) for gate in flag.gates}
     return [
-        *(Step("code", why, why, "") for why in dict.fromkeys(early)),
+        *(Step("code", why, why, ()) for why in dict.fromkeys(early)),
         *(step for key, step in gates.items() if key not in last),
-        *(Step("code", why, why, "", lasting=False) for why in dict.fromkeys(late)),
+        *(Step("code", why, why, (), lasting=False) for why in dict.fromkeys(late)),
         *(msgspec.structs.replace(gates[key], lasting=False) for key in last),
-        Step("code", reasons.FUNDING_NOT_RESERVED, reasons.FUNDING_NOT_RESERVED, "", lasting=False),
+        Step("code", reasons.FUNDING_NOT_RESERVED, reasons.FUNDING_NOT_RESERVED, (), lasting=False),
     ]
 
 

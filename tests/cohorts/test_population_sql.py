@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cohorts.population import columns, flags
 from cohorts.population.columns import Kept
+from cohorts.population.marks import Marks
 from cohorts.population.sql import NotHeld, Terms, Unsayable, Users
 from huidu.engine import compile_snapshot
 from huidu.engine.claims import Hysteresis
@@ -35,7 +36,8 @@ def table_of(users: Sequence[User], kept: Kept) -> Users:
 
 def rows(select: str, terms: Terms) -> list[tuple[Any, ...]]:
     # One thread reads a small table in its order.
-    statement = f"{select} FROM users ORDER BY rowid"
+    users = "(SELECT rowid AS row, * FROM users)"
+    statement = f"{select.format(users=users)} ORDER BY row"
     return CONNECTION.execute(statement, terms.parameters(statement)).fetchall()
 
 
@@ -70,7 +72,7 @@ def test_a_rule_in_sql_is_as_true_as_in_the_engine(
     if not read:
         return
     told = ", ".join(f"({terms.rule(node)}) AS r{index}" for index, node in enumerate(read))
-    for user, truths in zip(people, rows(f"SELECT {told}", terms), strict=True):
+    for user, truths in zip(people, rows(f"SELECT {told} FROM {{users}}", terms), strict=True):
         expected = [node.truth(Known(user, user.key, EVERY_SOURCE)) for node in read]
         assert list(truths) == expected
 
@@ -90,12 +92,18 @@ def test_a_flag_in_sql_shows_whom_the_check_shows_and_refuses_as_it_does(
             flag = flags.FlagSql(compiled, key, terms)
         except Unsayable:  # a rule with hysteresis: the engine counts user by user
             continue
-        said = rows(f"SELECT {flag.shown()}, {flag.first()}, {flag.refusals()}", terms)
+        marks = Marks()
+        tests = [marks.add(step.ways) for step in flag.steps]
+        each_step = ", ".join(f"({step.passes}) IS TRUE" for step in flag.steps) or "TRUE"
+        inner = f"SELECT row, {flag.shown()}, [{each_step}], {marks.columns()}"
+        told = f"SELECT *, {marks.first(tests)}, {marks.none(tests)}, {marks.one(tests)}"
+        said = rows(f"{told} FROM ({inner} FROM {terms.users()})", terms)
         gates = {gate.key: gate for gate in model.gates}
-        for user, (shown, first, refusals) in zip(people, said, strict=True):
+        for user, (_, shown, passed, *_, first, none, one) in zip(people, said, strict=True):
             answer = compiled.check(key, user)
             assert shown is answer.visible
-            assert (first is None) is answer.visible is (refusals == 0)
+            assert (first is None) is none is answer.visible is all(passed)
+            assert one is (passed.count(False) == 1)
             if first is None:
                 continue
             step = flag.steps[first]
@@ -104,6 +112,18 @@ def test_a_flag_in_sql_shows_whom_the_check_shows_and_refuses_as_it_does(
                 assert answer.why in (gate.why, gate.unknown_why, "region.ceiling")
             else:
                 assert answer.why in (step.why, "data.missing")
+
+
+def test_more_steps_than_a_number_has_bits_are_told_apart():
+    marks = Marks()
+    tests = [marks.add((f"user <> {number}",)) for number in range(70)]
+    assert marks.like(("user <> 3",)) == 3
+    told = f"SELECT {marks.first(tests[2:])}, {marks.one(tests)}, {marks.none(tests[:65])}"
+    users = f"SELECT {marks.columns()}, user FROM range(80) AS t (user)"
+    said = CONNECTION.execute(f"{told} FROM ({users}) ORDER BY user").fetchall()
+    for user, found in enumerate(said):
+        first = user - 2 if 2 <= user < 70 else None
+        assert found == (first, user < 70, user >= 65)
 
 
 @pytest.mark.parametrize("how", ["<", "==", ">"])
