@@ -1,6 +1,7 @@
-"""Instructions a check over HTTP takes in user code, which no neighbour on the machine disturbs.
+"""Instructions a check takes in user code, which no neighbour on the machine disturbs.
 
     python bench/instructions.py [--kind prototype] [--functions 40]    (a minute; needs valgrind)
+    python bench/instructions.py --kind local        the direct client; `floor` is what it stands on
 
 One process without a network: requests are handed to the protocols of sixteen connections, and the
 replies Redis would send to the link, sixteen a turn of the loop; what is written goes nowhere.
@@ -28,7 +29,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 TURN, TURNS = 16, 64
 USERS = 100_000
-KINDS = ("single", "bulk", "drawn", "prototype")
+KINDS = ("single", "bulk", "drawn", "prototype", "local", "floor")
 """`drawn` is a bulk of a hundred flags, each with a draw of its own: no two users get the same."""
 WARM, COUNTED = 70, 320
 TOTAL = "PROGRAM TOTALS"
@@ -38,7 +39,10 @@ async def checks(kind: str, *, timed: bool) -> None:
     """Ask and answer, in a process of its own."""
     from edge.serve import _settle_memory
 
-    take_turn = prototype() if kind == "prototype" else server(kind)
+    if kind in ("local", "floor"):
+        take_turn = local(kind)
+    else:
+        take_turn = prototype() if kind == "prototype" else server(kind)
     _settle_memory()
     if timed:  # the quickest turn there was
         spans = []
@@ -153,6 +157,31 @@ def prototype() -> Callable[[int], None]:
     return take_turn
 
 
+def local(kind: str) -> Callable[[int], None]:
+    """A turn of `bench/local_check.py`, or of an empty call and one hash."""
+    sys.path.insert(0, str(ROOT / "bench" / "peers"))
+    import one_peer
+    import peer_huidu
+    from world import population
+
+    users = population()[: TURNS * TURN]
+    client, flag, hashed = peer_huidu.client(), "weilidai", one_peer.floor()
+    client.close()
+
+    def take_turn(number: int) -> None:
+        start = number % TURNS * TURN
+        check = client.check
+        for user, attributes in users[start : start + TURN]:
+            check(flag, user, attributes)
+
+    def hash_turn(number: int) -> None:
+        start = number % TURNS * TURN
+        for user, attributes in users[start : start + TURN]:
+            hashed(user, attributes)
+
+    return take_turn if kind == "local" else hash_turn
+
+
 def requests_of(path: str, key: str) -> list[bytes]:
     """Requests of different users, a tenth of them with shorter ids, as in `bench/edge.py`."""
     made = []
@@ -224,9 +253,11 @@ def count(kind: str, folder: Path) -> dict[str, float]:
     for cost, name in re.findall(r"^\s*([\d,]+) \(.*?%\)\s+(?:\S*?:)?([^\n[']+)", listed, re.M):
         found = int(cost.replace(",", "")) / COUNTED / TURN
         costs[name.strip()] = costs.get(name.strip(), 0) + found
-    # Functions still running at the end of the count are listed with all they called.
-    total = costs[TOTAL]
-    return {name: cost for name, cost in costs.items() if cost < total * 0.99 or name == TOTAL}
+    # Functions still running at the end of the count are listed with all they called: the first of
+    # them with all that its thread did. What other threads did in their lives is in the totals too.
+    total = costs[TOTAL] = costs.get("main", costs[TOTAL])
+    costs.pop("clone", None)
+    return {name: cost for name, cost in costs.items() if cost < total * 0.9 or name == TOTAL}
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ from huidu.sdk.exposures import Exposures
 from huidu.sdk.held import HeldFacts
 from huidu.sdk.snapshots import Disk, Keeper
 from huidu.sdk.transport import Transport, Unreachable
-from huidu.sdk.values import NOTHING, Asking, overrides, refusal
+from huidu.sdk.values import NOTHING, Asking, overrides, refusal, shown_or, value_or
 
 logger = logging.getLogger("huidu.sdk")
 
@@ -108,6 +108,30 @@ class Client(Asking):
             return self._ready_checks[flag](user, attributes)
         except Exception:  # not made yet, or it failed: the way round says which
             return self._check_slowly(flag, user, attributes)
+
+    def visible(
+        self,
+        flag: str,
+        user: str,
+        attributes: Mapping[str, Any] = NOTHING,
+        default: bool = False,
+    ) -> bool:
+        """Whether `user` sees `flag`; `default` when that cannot be decided. Never raises."""
+        # Said again, and not with `check`: a call between costs more than half of the floor.
+        try:
+            answer = self._ready_checks[flag](user, attributes)
+        except Exception:
+            answer = self._check_slowly(flag, user, attributes)
+        # No error is visible.
+        return shown_or(answer, default) if default else answer.visible
+
+    def value(self, flag: str, user: str, default: T, attributes: Mapping[str, Any] = NOTHING) -> T:
+        """The flag's value for `user`, of the type of `default`; else `default`. Never raises."""
+        try:
+            answer = self._ready_checks[flag](user, attributes)
+        except Exception:
+            answer = self._check_slowly(flag, user, attributes)
+        return value_or(answer, default)
 
     # Life
 

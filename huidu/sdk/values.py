@@ -43,11 +43,21 @@ def fits(value: object, kind: type) -> bool:
     return type(value) is kind
 
 
+def shown_or(answer: Answer, default: bool) -> bool:
+    """Whether the answer shows the flag; `default` when it is none."""
+    return default if answer.reason == reasons.ERROR else answer.visible
+
+
 def value_or(answer: Answer, default: T) -> T:
     """The answer's value when it is one and of the type of `default`, else `default`."""
-    if answer.reason == reasons.ERROR or not fits(answer.value, type(default)):
+    value: Any = answer.value
+    kind = type(default)
+    if answer.reason == reasons.ERROR:
         return default
-    value: Any = float(answer.value) if type(default) is float else answer.value
+    if type(value) is not kind:  # mostly it is, and that fits
+        if not fits(value, kind):
+            return default
+        value = float(value) if kind is float else value
     return cast(T, value)
 
 
@@ -62,12 +72,10 @@ class Asking:
         flag: str,
         user: str,
         attributes: Mapping[str, Any] = NOTHING,
-        *,
         default: bool = False,
     ) -> bool:
         """Whether `user` sees `flag`; `default` when that cannot be decided."""
-        answer = self.check(flag, user, attributes)
-        return default if answer.reason == reasons.ERROR else answer.visible
+        return shown_or(self.check(flag, user, attributes), default)
 
     def value(self, flag: str, user: str, default: T, attributes: Mapping[str, Any] = NOTHING) -> T:
         """The flag's value for `user`, of the type of `default`; else `default`."""

@@ -110,7 +110,10 @@ def test_an_unknown_flag_gives_the_callers_default(connect):
     ],
 )
 def test_no_argument_makes_a_check_raise(connect, flag, user, attributes):
-    assert connect().check(flag, user, attributes).visible is False
+    client = connect()
+    assert client.check(flag, user, attributes).visible is False
+    assert client.visible(flag, user, attributes) is False
+    assert client.value(flag, user, False, attributes) is False
 
 
 def test_a_change_arrives_over_the_stream(connect, platform):
