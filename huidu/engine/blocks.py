@@ -20,15 +20,17 @@ from huidu import history
 from huidu.engine.plan import Plan, RegionTable
 from huidu.engine.source import FlagWriter
 from huidu.engine.values import MEMO_LIMIT, Memo
-from huidu.engine.writer import Check, Given, Writer
+from huidu.engine.writer import Check, Given, Writer, made_of
 from huidu.model import Admission, Answer, Attribute, AttributeSource
 
 BLOCKS_AT_ONCE: Final = 8
 
 _HEAD: Final = "def check(key, attributes, admissions, lists, found):"
+_TEXT: Final = "    if type(key) is not str: key = text(key)"
 
 _RETURN: Final = re.compile(r"\breturn (.+)")
 _ANSWER: Final = re.compile(r"\bA(\d+)\b")
+_CONSTANT: Final = re.compile(r"\bc\d+\b")
 _WORD: Final = re.compile(r"\w+")
 _encode: Final = msgspec.json.Encoder(order="deterministic").encode
 
@@ -145,7 +147,7 @@ class BlockWriter(Writer):
         return name
 
     def parts(self) -> list[Part]:
-        """The functions."""
+        """The functions. Nothing is kept here: what answers are made from refers to this writer."""
         made: list[Part] = []
         few: list[str] = []
         blocks = 0
@@ -159,7 +161,10 @@ class BlockWriter(Writer):
                 if blocks == BLOCKS_AT_ONCE:
                     made.append(self._part(few))
                     few, blocks = [], 0
-        return [*made, self._part(few)] if few else made
+        if few:
+            made.append(self._part(few))
+        self._blocks, self._shared, self.named, self._names = {}, [], {}, {}
+        return made
 
     def _block(self, first: Lines, alike: list[tuple[Lines, list[_Told]]]) -> Iterator[str]:
         # A block is left where its flag's own function would return; no other loop holds a return.
@@ -173,12 +178,13 @@ class BlockWriter(Writer):
 
     def _indented(self, levels: int, lines: Lines, flags: list[_Told]) -> Iterator[str]:
         """Lines of flags that are alike, as they stand in a block."""
-        leave = rf"found[{flags[0].place}] = \1; break"
+        places = tuple(flag.place for flag in flags)
+        leave = rf"found[{places[0]}] = \1; break"
         names: dict[str, str] = {}
 
         def outcome(answer: re.Match[str]) -> str:
             if answer[0] not in names:
-                names[answer[0]] = self.constant(_outcomes(flags, int(answer[1])))
+                names[answer[0]] = self.constant(_outcomes(flags, places, int(answer[1])))
             return names[answer[0]]
 
         for line in lines:
@@ -190,8 +196,15 @@ class BlockWriter(Writer):
             if name in needed:
                 lines[:0] = setting
                 needed.update(_WORD.findall("\n".join(setting)))
-        self.lines = [_HEAD, "    if type(key) is not str: key = text(key)", *lines]
-        return self.function()  # type: ignore[return-value]
+        # Functions share the names of their objects, so that a thousand flags need not many.
+        names: dict[str, str] = {}
+
+        def constant(found: re.Match[str]) -> str:
+            return names.setdefault(found[0], f"c{len(names)}")
+
+        lines = [_HEAD, _TEXT, *(_CONSTANT.sub(constant, line) for line in lines)]
+        named = {name: self.named[old] for old, name in names.items()}
+        return made_of(lines, named)  # type: ignore[return-value]
 
 
 class _Told:
@@ -215,9 +228,10 @@ class _Told:
         return known
 
 
-def _outcomes(alike: Iterable[_Told], number: int) -> Outcome | Memo[Outcome]:
-    """What alike flags answer with, at the place of one name in their source."""
-    places = tuple(each.place for each in alike)
+def _outcomes(
+    alike: Iterable[_Told], places: tuple[int, ...], number: int
+) -> Outcome | Memo[Outcome]:
+    """What alike flags answer with, where their source has one name for it."""
     given = [each.given[number] for each in alike]
     if not isinstance(given[0], Memo):
         return Outcome(places, tuple(given))  # type: ignore[arg-type]

@@ -96,11 +96,14 @@ def compile_together(
         checks: where the checks of prerequisites are found when they are needed.
         reads: is told the attributes that each flag looks at itself.
     """
-    bare, full = BlockWriter(readable, holds=False), BlockWriter(readable, holds=True)
-    for place, key in enumerate(keys):
-        ready = plan(key)
-        bare.flag(place, ready, checks)
-        full.flag(place, ready, checks)
-        if ready.places is None:
-            reads[key] = frozenset(full.looked_at)
-    return bare.parts(), full.parts()
+
+    def parts(*, holds: bool) -> list[Part]:
+        writer = BlockWriter(readable, holds=holds)
+        for place, key in enumerate(keys):
+            ready = plan(key)
+            writer.flag(place, ready, checks)
+            if holds and ready.places is None:
+                reads[key] = frozenset(writer.looked_at)
+        return writer.parts()
+
+    return parts(holds=False), parts(holds=True)

@@ -7,7 +7,7 @@ numbers, sets, answers) is an object in the function's own namespace, which has 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from math import nan
 from sys import intern
 from typing import TYPE_CHECKING, Any, Final
@@ -94,7 +94,7 @@ class Writer:
         pooled = isinstance(value, _POOLED)
         identity = (type(value), value) if pooled else ("object", id(value))
         if identity not in self._names:
-            name = intern(f"c{len(self.named)}")  # all functions share the names
+            name = f"c{len(self.named)}"
             self._names[identity] = name
             self.named[name] = value  # also keeps the object, and so its id, alive
         return self._names[identity]
@@ -178,11 +178,17 @@ class Writer:
         """What comes before the stages has been written."""
 
     def function(self) -> Check:
-        source = "\n".join(self.lines)
-        named = _TOOLS | self.named
-        namespace = {word: named[word] for word in _WORD.findall(source) if word in named}
-        namespace["__builtins__"] = {}
-        code = compile(source, "<huidu check>", "exec", dont_inherit=True)
-        exec(code, namespace)  # noqa: S102 (our own pieces; see the module's head)
-        check: Check = namespace.pop("check")
-        return check
+        return made_of(self.lines, self.named)
+
+
+def made_of(lines: Iterable[str], named: Mapping[str, Any]) -> Check:
+    """The function `check` of these lines, which finds its objects under their names."""
+    source = "\n".join(lines)
+    known = {**_TOOLS, **named}
+    # All functions share the texts of the names.
+    namespace = {intern(word): known[word] for word in _WORD.findall(source) if word in known}
+    namespace["__builtins__"] = {}
+    code = compile(source, "<huidu check>", "exec", dont_inherit=True)
+    exec(code, namespace)  # noqa: S102 (our own pieces; see the module's head)
+    check: Check = namespace.pop("check")
+    return check
