@@ -21,6 +21,8 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,16 @@ def main() -> None:
     asked = argparse.ArgumentParser(description=__doc__)
     asked.add_argument("--stages", type=int, default=1_000)
     options = asked.parse_args()
+    with servers() as postmaster:
+        result = measure(options.stages, postmaster)
+    text = json.dumps(result, indent=2)
+    print(text)
+    (ROOT / "bench" / "results" / "review.json").write_text(text + "\n")
+
+
+@contextmanager
+def servers() -> Iterator[int]:
+    """A migrated PostgreSQL and a Redis of our own, Django set up; the postmaster's process."""
     home = Path(tempfile.mkdtemp(prefix="huidu-bench-"))
     from local.servers import Postgres, Redis, socket_folder
 
@@ -77,16 +89,12 @@ def main() -> None:
         from django.core.management import call_command
 
         call_command("migrate", verbosity=0)
-        postmaster = int((home / "postgres" / "postmaster.pid").read_text().split()[0])
-        result = measure(options.stages, postmaster)
+        yield int((home / "postgres" / "postmaster.pid").read_text().split()[0])
     finally:
         for server in (postgres, redis):
             server.stop()
         shutil.rmtree(home, ignore_errors=True)
         shutil.rmtree(sockets, ignore_errors=True)
-    text = json.dumps(result, indent=2)
-    print(text)
-    (ROOT / "bench" / "results" / "review.json").write_text(text + "\n")
 
 
 def measure(stages: int, postmaster: int) -> dict[str, Any]:

@@ -12,13 +12,15 @@ therefore stay as they were when decisions were made on them.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, NamedTuple
 
 from django.db import connection, transaction
 
 from rollout.models import Guard, Metric, MetricCell, RollupMark, Stage
+from rollout.services import cells
+from rollout.services.cells import Series, type_of_growth, type_of_place
 from rollout.services.evidence_reach import Reach, reach
 from rollout.services.exposures import shares_of
 from rollout.services.late import Parts
@@ -28,17 +30,11 @@ ROWS_AT_ONCE: Final = 20_000
 """Raw rows of one step; a long backlog is worked off in several, each kept on its own."""
 
 
-class Series(NamedTuple):
-    """One arm of one cell."""
+class Job(NamedTuple):
+    """A stage, and those of its metrics that come as events."""
 
-    arm: str
-    stratum: int
-    epoch: int
-    chance_ppb: int
-
-
-type_of_growth = dict[Series, dict[datetime, list[float]]]
-"""What is to be added, per series and hour: users first, then `sums`."""
+    stage: Stage
+    metrics: Sequence[Metric]
 
 
 def guards_of(stage: Stage) -> list[Guard]:
@@ -62,15 +58,24 @@ def roll_up(
 
     Safe to run twice at once, to lose, and to kill: marks and cells move in one transaction.
     """
+    return roll_up_together([job_of(stage, guards)], now=now, end=up_to or reach())
+
+
+def job_of(stage: Stage, guards: Iterable[Guard] | None = None) -> Job:
+    """What there is to roll up of a stage."""
     guarded = [each.metric for each in (guards_of(stage) if guards is None else guards)]
-    metrics = [each for each in guarded if comes_as_events(each)]
-    end = up_to or reach()
+    return Job(stage, [each for each in guarded if comes_as_events(each)])
+
+
+def roll_up_together(jobs: Sequence[Job], *, now: datetime, end: Reach) -> int:
+    """The same for some stages, by the same few statements; returns how many raw rows were new."""
     read = 0
-    while True:
-        rows, done = _step(stage, metrics, end, now)
+    while jobs:
+        rows, done = _step(jobs, end, now)
         read += rows
         if done:
-            return read
+            break
+    return read
 
 
 def recompute(stage: Stage, *, now: datetime, up_to: Reach | None = None) -> int:
@@ -87,43 +92,63 @@ def recompute(stage: Stage, *, now: datetime, up_to: Reach | None = None) -> int
         return roll_up(stage, now=now, up_to=end)
 
 
-def _step(stage: Stage, metrics: list[Metric], end: Reach, now: datetime) -> tuple[int, bool]:
+def _step(jobs: Sequence[Job], end: Reach, now: datetime) -> tuple[int, bool]:
     with transaction.atomic():
-        marks = _locked_marks(stage, metrics)
-        rows, done = _roll_enrolment(stage, marks[None], end)
-        parts = Parts(stage)
+        marks = _locked_marks(jobs)
+        growth: dict[type_of_place, type_of_growth] = {}
+        rows, done = _roll_enrolment(jobs, marks, end, growth)
+        parts = {each.stage.pk: Parts(each.stage) for each in jobs}
         if done:
-            parts.enrol(stage)
-        # Metrics that were read equally far, mostly all of them, are read on by one query.
-        groups: dict[tuple[int, int], list[Metric]] = defaultdict(list)
-        for metric in metrics:
-            mark = marks[metric.pk]
-            groups[mark.exposures, mark.outcomes].append(metric)
-        for before, group in groups.items():
+            for each in jobs:
+                parts[each.stage.pk].enrol(each.stage)
+        for (before, keys), group in _read_alike(jobs, marks).items():
             after = (
                 _cut("rollout_exposure", before[0], end.exposures),
                 _cut("rollout_outcomeevent", before[1], end.outcomes),
             )
             if after != before:
-                growth, new = _happened(stage, parts, group, before, after)
-                rows += new
-                for metric in group:
-                    if growth[metric.key]:
-                        _add(stage, metric, growth[metric.key])
-            for metric in group:
-                marks[metric.pk].exposures, marks[metric.pk].outcomes = after
+                rows += _happened(group, keys, parts, before, after, growth)
+            for stage, metrics in group:
+                for metric in metrics:
+                    mark = marks[stage.pk, metric.pk]
+                    mark.exposures, mark.outcomes = after
             done = done and after[0] >= end.exposures and after[1] >= end.outcomes
+        if growth:
+            cells.add(growth)
         if done:
-            keys = [each.key for each in metrics]
-            fresh = end.complete_up_to(stage.rollout.flag.environment, keys)
-            for metric in metrics:
-                marks[metric.pk].complete_to = fresh.get(metric.key)
-                marks[metric.pk].rolled_at = now
+            for stage, metrics in jobs:
+                keys = tuple(each.key for each in metrics)
+                fresh = end.complete_up_to(stage.rollout.flag.environment, keys)
+                for metric in metrics:
+                    mark = marks[stage.pk, metric.pk]
+                    mark.complete_to, mark.rolled_at = fresh.get(metric.key), now
         move(
             Moved(each.pk, each.exposures, each.outcomes, each.complete_to, each.rolled_at)
             for each in marks.values()
         )
         return rows, done
+
+
+type_of_marks = dict[type_of_place, RollupMark]
+type_of_keys = tuple[str, ...]
+
+
+def _read_alike(
+    jobs: Sequence[Job], marks: type_of_marks
+) -> dict[tuple[tuple[int, int], type_of_keys], list[Job]]:
+    """Metrics that were read equally far, mostly all of them, are read on by one query; so are
+    stages with the same ones."""
+    groups: dict[tuple[tuple[int, int], type_of_keys], list[Job]] = defaultdict(list)
+    for stage, metrics in jobs:
+        alike: dict[tuple[int, int], list[Metric]] = defaultdict(list)
+        for metric in metrics:
+            mark = marks[stage.pk, metric.pk]
+            alike[mark.exposures, mark.outcomes].append(metric)
+        for before, some in alike.items():
+            # A key names one metric of an environment.
+            keys = (stage.rollout.flag.environment, *sorted(each.key for each in some))
+            groups[before, keys].append(Job(stage, some))
+    return groups
 
 
 # By hand, because a tick moves the marks of every running stage and Django's bulk update takes
@@ -154,28 +179,44 @@ def move(marks: Iterable[Moved]) -> None:
         cursor.execute(_MOVE, [list(column) for column in zip(*marks, strict=True)])
 
 
-def _locked_marks(stage: Stage, metrics: list[Metric]) -> dict[int | None, RollupMark]:
-    wanted = [None, *(each.pk for each in metrics)]
-    rows = RollupMark.objects.select_for_update().filter(stage=stage).order_by("pk")
-    marks = {each.metric_id: each for each in rows}
+def _locked_marks(jobs: Sequence[Job]) -> type_of_marks:
+    wanted: list[type_of_place] = [
+        (stage.pk, metric)
+        for stage, metrics in jobs
+        for metric in [None, *(each.pk for each in metrics)]
+    ]
+    stages = [each.stage.pk for each in jobs]
+    # In one order, so that two workers cannot wait for each other.
+    rows = RollupMark.objects.select_for_update().filter(stage__in=stages).order_by("pk")
+    marks = {(each.stage_id, each.metric_id): each for each in rows}
     missing = [each for each in wanted if each not in marks]
     if missing:
         RollupMark.objects.bulk_create(
-            [RollupMark(stage=stage, metric_id=each) for each in missing], ignore_conflicts=True
+            [RollupMark(stage_id=stage, metric_id=metric) for stage, metric in missing],
+            ignore_conflicts=True,
         )
-        marks = {each.metric_id: each for each in rows.all()}
+        marks = {(each.stage_id, each.metric_id): each for each in rows.all()}
     return {each: marks[each] for each in wanted}
 
 
-def _roll_enrolment(stage: Stage, mark: RollupMark, end: Reach) -> tuple[int, bool]:
-    after = _cut("rollout_exposure", mark.exposures, end.exposures)
-    rows = 0
-    if after > mark.exposures:
-        growth, rows = _enrolled(stage, mark.exposures, after)
-        if growth:
-            _add(stage, None, growth)
-    mark.exposures = after
-    return rows, after >= end.exposures
+def _roll_enrolment(
+    jobs: Sequence[Job],
+    marks: type_of_marks,
+    end: Reach,
+    growth: dict[type_of_place, type_of_growth],
+) -> tuple[int, bool]:
+    alike: dict[int, list[int]] = defaultdict(list)
+    for each in jobs:
+        alike[marks[each.stage.pk, None].exposures].append(each.stage.pk)
+    rows, done = 0, True
+    for before, stages in alike.items():
+        after = _cut("rollout_exposure", before, end.exposures)
+        if after > before:
+            rows += _enrolled(stages, before, after, growth)
+        for stage in stages:
+            marks[stage, None].exposures = after
+        done = done and after >= end.exposures
+    return rows, done
 
 
 def _cut(table: str, after: int, end: int) -> int:
@@ -193,98 +234,111 @@ def _cut(table: str, after: int, end: int) -> int:
 
 
 _ENROLLED: Final = """
-SELECT arm, stratum, epoch, chance_ppb, date_trunc('hour', recorded_at, 'UTC'), count(*)
-FROM rollout_exposure WHERE stage_id = %s AND id > %s AND id <= %s
-GROUP BY 1, 2, 3, 4, 5
+SELECT stage_id, arm, stratum, epoch, chance_ppb, date_trunc('hour', recorded_at, 'UTC'), count(*)
+FROM rollout_exposure WHERE stage_id = ANY(%s) AND id > %s AND id <= %s
+GROUP BY 1, 2, 3, 4, 5, 6
 """
 
 
-def _enrolled(stage: Stage, after: int, end: int) -> tuple[type_of_growth, int]:
-    growth: type_of_growth = defaultdict(dict)
+def _enrolled(
+    stages: list[int], after: int, end: int, growth: dict[type_of_place, type_of_growth]
+) -> int:
     rows = 0
     with connection.cursor() as cursor:
-        cursor.execute(_ENROLLED, [stage.pk, after, end])
-        for arm, stratum, epoch, chance, hour, users in cursor.fetchall():
-            growth[Series(arm, stratum, epoch, chance)][hour] = [float(users)]
+        cursor.execute(_ENROLLED, [stages, after, end])
+        for stage, arm, stratum, epoch, chance, hour, users in cursor.fetchall():
+            series = Series(arm, stratum, epoch, chance)
+            growth.setdefault((stage, None), {}).setdefault(series, {})[hour] = [float(users)]
             rows += users
-    return growth, rows
+    return rows
 
 
 # `known`: this pair of exposure and event was counted before. Users are touched by a new event or
 # by a new exposure; all their events are read, because sums of squares need each user's total.
 _TOUCHED: Final = """
 WITH touched AS (
-    SELECT user_id FROM rollout_outcomeevent
-    WHERE environment = %(environment)s AND metric = ANY(%(metrics)s::text[])
-      AND id > %(outcomes)s AND id <= %(outcomes_end)s
+    SELECT e.id FROM rollout_exposure e
+    WHERE e.stage_id = ANY(%(stages)s) AND e.id <= %(exposures_end)s AND e.user_id IN (
+        SELECT user_id FROM rollout_outcomeevent
+        WHERE environment = %(environment)s AND metric = ANY(%(metrics)s::text[])
+          AND id > %(outcomes)s AND id <= %(outcomes_end)s
+    )
     UNION
-    SELECT user_id FROM rollout_exposure
-    WHERE stage_id = %(stage)s AND id > %(exposures)s AND id <= %(exposures_end)s
-), windows(epoch, ends) AS (
-    SELECT * FROM unnest(%(epochs)s::smallint[], %(ends)s::timestamptz[])
+    SELECT id FROM rollout_exposure
+    WHERE stage_id = ANY(%(stages)s) AND id > %(exposures)s AND id <= %(exposures_end)s
+), windows(stage, epoch, ends) AS (
+    SELECT * FROM unnest(%(ending)s::bigint[], %(epochs)s::smallint[], %(ends)s::timestamptz[])
 )
-SELECT e.arm, e.stratum, e.epoch, e.chance_ppb, e.id, e.user_id,
+SELECT e.stage_id, e.arm, e.stratum, e.epoch, e.chance_ppb, e.id, e.user_id,
        o.metric, o.value, o.denominator, o.at,
        date_trunc('hour', greatest(e.recorded_at, o.recorded_at), 'UTC') AS hour,
        e.id <= %(exposures)s AND o.id <= %(outcomes)s AS known
 FROM touched
-JOIN rollout_exposure e
-  ON e.stage_id = %(stage)s AND e.user_id = touched.user_id AND e.id <= %(exposures_end)s
+JOIN rollout_exposure e ON e.id = touched.id
 JOIN rollout_outcomeevent o
   ON o.environment = %(environment)s AND o.metric = ANY(%(metrics)s::text[])
  AND o.user_id = e.user_id
  AND o.at >= e.first_at AND o.id <= %(outcomes_end)s
-LEFT JOIN windows ON windows.epoch = e.epoch
+LEFT JOIN windows ON windows.stage = e.stage_id AND windows.epoch = e.epoch
 WHERE windows.ends IS NULL OR o.at < windows.ends
 ORDER BY e.id, o.metric, known DESC, hour, o.id
 """
 
 
 def _happened(
-    stage: Stage,
-    parts: Parts,
-    metrics: list[Metric],
+    jobs: Sequence[Job],
+    keys: type_of_keys,
+    parts: Mapping[int, Parts],
     before: tuple[int, int],
     after: tuple[int, int],
-) -> tuple[dict[str, type_of_growth], int]:
-    by_key = {each.key: each for each in metrics}
-    ends = epoch_ends(stage)
+    growth: dict[type_of_place, type_of_growth],
+) -> int:
+    environment, *names = keys
+    metrics = {each.key: each for each in jobs[0].metrics}
+    windows = [
+        (stage.pk, epoch, at) for stage, _ in jobs for epoch, at in epoch_ends(stage).items()
+    ]
     given: dict[str, Any] = {
-        "environment": stage.rollout.flag.environment,
-        "metrics": list(by_key),
-        "stage": stage.pk,
+        "environment": environment,
+        "metrics": names,
+        "stages": [each.stage.pk for each in jobs],
         "exposures": before[0],
         "exposures_end": after[0],
         "outcomes": before[1],
         "outcomes_end": after[1],
-        "epochs": list(ends),
-        "ends": list(ends.values()),
+        "ending": [stage for stage, _, _ in windows],
+        "epochs": [epoch for _, epoch, _ in windows],
+        "ends": [at for _, _, at in windows],
     }
-    growth: dict[str, type_of_growth] = {key: defaultdict(dict) for key in by_key}
     rows, user = 0, None
-    total, counted = UserSum(metrics[0]), [0.0]
+    metric = jobs[0].metrics[0]
+    total, counted = UserSum(metric), [0.0]
     with connection.cursor() as cursor:
         cursor.execute(_TOUCHED, given)
         for row in cursor:
-            arm, stratum, epoch, chance, exposure, name, key, value, of, at, hour, known = row
+            stage, arm, stratum, epoch, chance, exposure, name, key, value, of, at, hour, known = (
+                row
+            )
             if (exposure, key) != user:
-                user, total = (exposure, key), UserSum(by_key[key])
-                counted = [0.0] * (1 + width(by_key[key]))
-            if parts.parts:
-                epoch = parts.epoch_of(by_key[key], (arm, stratum, epoch, name), at)
+                user, metric = (exposure, key), metrics[key]
+                total, counted = UserSum(metric), [0.0] * (1 + width(metric))
+            if parts[stage].parts:
+                epoch = parts[stage].epoch_of(metric, (arm, stratum, epoch, name), at)
                 if epoch < 0:
                     continue
             total.take(value, of)
             now_counted = [float(total.seen), *total.sums()]
             if not known:
                 rows += 1
-                hours = growth[key][Series(arm, stratum, epoch, chance)]
+                hours = growth.setdefault((stage, metric.pk), {}).setdefault(
+                    Series(arm, stratum, epoch, chance), {}
+                )
                 so_far = hours.get(hour, [0.0] * len(counted))
                 hours[hour] = [
                     a + now - was for a, now, was in zip(so_far, now_counted, counted, strict=True)
                 ]
             counted = now_counted
-    return growth, rows
+    return rows
 
 
 def epoch_ends(stage: Stage) -> dict[int, datetime]:
@@ -293,53 +347,3 @@ def epoch_ends(stage: Stage) -> dict[int, datetime]:
         return {}
     starts = [at for _, at in shares_of(stage.rollout.slot, stage.key)]
     return {epoch: starts[epoch + 1] for epoch in range(len(starts) - 1)}
-
-
-def _add(stage: Stage, metric: Metric | None, growth: type_of_growth) -> None:
-    """Add to the cells: the hours that grew, and every later hour, which includes them."""
-    kept: dict[Series, dict[datetime, MetricCell]] = defaultdict(dict)
-    first = min(hour for hours in growth.values() for hour in hours)
-    rows = MetricCell.objects.filter(stage=stage, metric=metric)
-    for row in [*rows.filter(hour__gte=first), *_last_before(stage, metric, first)]:
-        kept[Series(row.arm, row.stratum, row.epoch, row.chance_ppb)][row.hour] = row
-    changed: list[MetricCell] = []
-    added: list[MetricCell] = []
-    for series, hours in growth.items():
-        known = kept[series]
-        for hour, more in sorted(hours.items()):
-            if hour not in known:
-                before = [each for each in known if each < hour]
-                base = known[max(before)] if before else None
-                known[hour] = MetricCell(
-                    stage=stage,
-                    metric=metric,
-                    **series._asdict(),
-                    hour=hour,
-                    users=base.users if base else 0,
-                    sums=list(base.sums) if base else [0.0] * (len(more) - 1),
-                )
-                added.append(known[hour])
-            for later in (row for at, row in known.items() if at >= hour):
-                later.users += round(more[0])
-                later.sums = [a + b for a, b in zip(later.sums, more[1:], strict=True)]
-                if later.pk is not None:
-                    changed.append(later)
-        newest = max(known)
-        for at, row in known.items():
-            if row.latest != (at == newest):
-                row.latest = at == newest
-                if row.pk is not None:
-                    changed.append(row)
-    MetricCell.objects.bulk_update(_once(changed), ["users", "sums", "latest"])
-    MetricCell.objects.bulk_create(added)
-
-
-def _last_before(stage: Stage, metric: Metric | None, hour: datetime) -> Iterable[MetricCell]:
-    """The newest row of each series before an hour."""
-    rows = MetricCell.objects.filter(stage=stage, metric=metric, hour__lt=hour)
-    series = ("arm", "stratum", "epoch", "chance_ppb")
-    return rows.order_by(*series, "-hour").distinct(*series)
-
-
-def _once(rows: list[MetricCell]) -> list[MetricCell]:
-    return list({row.pk: row for row in rows}.values())

@@ -1,7 +1,7 @@
 """Bringing the cells of many stages up to date: those without news only move their marks.
 
-One query a tick finds the stages whose users did anything since the last one; theirs are rolled up
-stage by stage, see `evidence`.
+One query a tick finds the stages whose users did anything since the last one; those are rolled up
+together, see `evidence`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from rollout.services.evidence import Moved
 from rollout.services.evidence_reach import Reach, reach
 
 MOST_NEW: Final = 1_000_000
-"""Raw rows among which it is asked who has news. A stage further behind is rolled up by itself."""
+"""Raw rows among which it is asked who has news. A stage further behind is taken to have some."""
 
 
 def roll_up(stages: Sequence[Stage], *, now: datetime, up_to: Reach | None = None) -> None:
@@ -31,8 +31,13 @@ def roll_up(stages: Sequence[Stage], *, now: datetime, up_to: Reach | None = Non
     end = up_to or reach()
     guards = look_rows.guards_of([each.pk for each in stages])
     quiet = _move_quiet(stages, guards, end, now)
-    for stage in stages:
-        if stage.pk not in quiet:
+    busy = [each for each in stages if each.pk not in quiet]
+    together = [each for each in busy if each.status == Stage.Status.RUNNING]
+    evidence.roll_up_together(
+        [evidence.job_of(each, guards[each.pk]) for each in together], now=now, end=end
+    )
+    for stage in busy:
+        if stage not in together:
             evidence.roll_up(stage, now=now, up_to=end, guards=guards[stage.pk])
 
 

@@ -20,7 +20,7 @@ from django.db.models import OuterRef, Q, Subquery
 
 from rollout.models import Exposure, Guard, Metric, MetricCell, RollupMark, Stage
 from rollout.services import evidence, gauges, late
-from rollout.services.evidence import Series
+from rollout.services.cells import Series
 from rollout.services.sources import SourceError, happenings
 from rollout.services.sources.happenings import FOREVER_US, WINDOWS, Counted
 

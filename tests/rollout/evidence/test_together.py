@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 import threading
+from datetime import datetime
 from typing import Any
 
+import pytest
 from django.db import connection, transaction
+from django.db.models import Max
 
-from rollout.models import Decision, Guard, MetricCell, Rollout, RollupMark, Stage
-from rollout.services import evidence, look_rows, review, rollouts, widening
+from rollout.models import (
+    Decision,
+    Exposure,
+    Flag,
+    Guard,
+    Metric,
+    MetricCell,
+    OutcomeEvent,
+    Rollout,
+    RollupMark,
+    Stage,
+)
+from rollout.services import events, evidence, look_rows, review, rolling, rollouts, widening
 from rollout.services.audit import Actor
 from rollout.services.replay import replay
 from tests.rollout.evidence.conftest import World, at, live, outcome
@@ -77,6 +91,73 @@ def test_stages_without_news_are_marked_as_read(world: World):
     evidence.recompute(Stage.objects.get(pk=world.stage.pk), now=at(hours=2, minutes=5))
     assert cells(world.stage.pk) == before
     assert not any(cells(each) for each in ids[1:])
+
+
+def enrol(stage: Stage, users: range, moment: datetime, epoch: int = 0) -> None:
+    Exposure.objects.bulk_create(
+        Exposure(
+            rollout=stage.rollout,
+            stage=stage,
+            user_id=f"u{i}",
+            arm="treated" if i % 2 else "control",
+            chance_ppb=500_000_000,
+            epoch=epoch,
+            first_at=moment,
+        )
+        for i in users
+    )
+
+
+@pytest.mark.parametrize("at_once", [20_000, 37], ids=["in one step", "in many steps"])
+def test_stages_that_share_users_are_rolled_up_together_as_each_alone(
+    world: World, monkeypatch: pytest.MonkeyPatch, at_once: int
+):
+    """Of one environment and another, with the same metrics and others, read equally far or not."""
+    ids = some_stages(world)
+    amount = world.guard("amount", "mean").metric
+    elsewhere = Metric.objects.create(environment="staging", key="failed", kind="binary")
+    odd, far = (other_stage(i) for i in (7, 8))
+    Guard.objects.create(stage=odd, metric=amount, margin_rel=0.5)
+    Guard.objects.create(stage=far, metric=elsewhere, margin_rel=0.5)
+    Flag.objects.filter(pk=far.rollout.flag_id).update(environment="staging")
+    ids += [odd.pk, far.pk]
+    stages = list(Stage.objects.filter(pk__in=ids).select_related("rollout__flag").order_by("pk"))
+    # The second one has two epochs, of which the first ended after a day.
+    ends = {stages[1].pk: {0: at(1)}}
+    monkeypatch.setattr(evidence, "epoch_ends", lambda stage: ends.get(stage.pk, {}))
+    monkeypatch.setattr(evidence, "ROWS_AT_ONCE", at_once)
+    for number in range(3):
+        users = range(number * 20, number * 20 + 30)
+        for stage in stages:
+            enrol(stage, users, at(number / 2), epoch=number)
+        happened = [
+            outcome(f"u{i}", key, at(number / 2 + i / 50), i / 7)
+            for i in range(60)
+            for key in ("failed", "amount")
+        ]
+        last = OutcomeEvent.objects.aggregate(last=Max("pk"))["last"] or 0
+        world.send(*happened, now=at(5))
+        events.ingest("staging", happened[::6], now=at(5))
+        Exposure.objects.filter(epoch=number).update(recorded_at=at(hours=number * 2))
+        OutcomeEvent.objects.filter(pk__gt=last).update(recorded_at=at(hours=number))
+        if number == 1:
+            evidence.roll_up(stages[2], now=at(5))
+        else:
+            rolling.roll_up(stages, now=at(5))
+    found = {stage.pk: cells(stage.pk) for stage in stages}
+    assert all(found.values())
+    for stage in stages:
+        evidence.recompute(stage, now=at(5))
+    again = {stage.pk: cells(stage.pk) for stage in stages}
+    assert near(found) == near(again)
+
+
+def near(told: dict[int, list[tuple[Any, ...]]]) -> dict[int, list[tuple[Any, ...]]]:
+    """Sums without their last digits: rows are added in another order."""
+    return {
+        stage: [(*row[:-1], [round(each, 6) for each in row[-1]]) for row in rows]
+        for stage, rows in told.items()
+    }
 
 
 def test_a_stage_that_somebody_holds_is_passed_by(world: World):
