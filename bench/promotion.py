@@ -45,6 +45,7 @@ from promotion_world import MARGINS, TIGHT, Stage, World, plan  # noqa: E402
 from huidu.promotion import CODE_VERSION, DESIGN  # noqa: E402
 
 SEED = 20_240_501
+EARLY = 30
 BLOCK = 10
 """Stages of one row before the next row has its turn, so that all rows grow together."""
 
@@ -103,7 +104,7 @@ class Ended(NamedTuple):
 
 def rows() -> list[Row]:
     found = [*_false_rollback(), *_false_promotion(), *_harmless(), *_users_harmed()]
-    return [*found, *_broken_feeds(), *_screen(found)]
+    return [*found, *_broken_feeds(), *_screen(found), *_early_looks()]
 
 
 def _false_rollback() -> list[Row]:
@@ -153,6 +154,36 @@ def _users_harmed() -> list[Row]:
         )
         for name, effect, reference, days in HARM_SIZES
     ]
+
+
+def _early_looks() -> list[Row]:
+    """A look every minute in the first half hour, or none: harms found in it, harmless stages of
+    one day, in which nearly all of the difference lies, and whole ones."""
+    found = []
+    for early in (0, EARLY):
+        how = f"every minute for {early}" if early else "every five minutes"
+        for row in _users_harmed():
+            if row.world.days == 1:
+                world = replace(row.world, early_min=early)
+                found.append(
+                    replace(row, question="early_looks", label=f"{row.label}, {how}", world=world)
+                )
+        for label in (
+            "weighted draw only",
+            "outages in both arms",
+            "heavy tails",
+            "clustered errors",
+        ):
+            world = replace(HARMLESS[label], days=1, early_min=early)
+            found.append(Row("early_looks", f"{label}, {how}", world, minimum_days=1))
+    for label, world in HARMLESS.items():
+        world = replace(world, early_min=EARLY)
+        found.append(
+            Row(
+                "early_looks", f"{label}, every minute for {EARLY}, 14 days", world, minimum_days=14
+            )
+        )
+    return found
 
 
 def _broken_feeds() -> list[Row]:
@@ -279,7 +310,8 @@ def tell_promotion(_: Row, ends: list[Ended]) -> dict[str, Any]:
 
 
 def tell_harmless(row: Row, ends: list[Ended]) -> dict[str, Any]:
-    days = [e.k * row.world.look_min / 1440 for e in ends if e.decision == "promote"]
+    minutes = np.cumsum(row.world.spans())
+    days = [float(minutes[e.k - 1]) / 1440 for e in ends if e.decision == "promote"]
     return rate(len(days), len(ends)) | {
         "median_day": statistics.median(days) if days else None,
         "rolled_back": sum(e.decision == "roll_back" for e in ends),
@@ -305,6 +337,10 @@ def tell_users(row: Row, ends: list[Ended]) -> dict[str, Any]:
         "runs": len(ends),
         "named_rightly": round(named[facts["metric"]] / len(ends), 3),
     }
+
+
+def tell_early(row: Row, ends: list[Ended]) -> dict[str, Any]:
+    return tell_users(row, ends) if row.facts else tell_rollback(row, ends)
 
 
 def _median_interval(values: list[int]) -> tuple[int | None, int | None]:
@@ -333,6 +369,7 @@ TELL: dict[str, Callable[[Row, list[Ended]], dict[str, Any]]] = {
     "users_harmed": tell_users,
     "broken_feeds": tell_promotion,
     "screen": tell_screen,
+    "early_looks": tell_early,
 }
 
 

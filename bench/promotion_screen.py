@@ -49,7 +49,7 @@ def run(plan: Plan, stage: Stage) -> End:
     broken = _sample_ratio(ready, stage) >= -math.log(BROKEN_AT) - ROOM
     worth = np.nonzero(may_roll_back | (broken & (np.cumsum(broken) == 1)))[0] + 1
     while True:
-        k = _next(plan, state, worth, k, stage.looks)
+        k = _next(plan, state, worth, k, stage)
         state, outcome = review(plan, state, stage.look(k))
         asked += 1
         if outcome.decision != "hold" or k == stage.looks:
@@ -76,7 +76,7 @@ def compare(plan: Plan, stage: Stage) -> End:
         state, outcome = review(plan, state, stage.look(k))
         for reading, log_e in zip(outcome.readings, told[:, k - 1].tolist(), strict=True):
             # A burst can leave one feed still for so long that the rule takes it for silent.
-            if reading.as_of == k * stage.world.look_min and not state.sample_ratio_broken:
+            if reading.as_of == stage.minutes[k - 1] and not state.sample_ratio_broken:
                 agree = math.isclose(math.log(reading.e_value), log_e, rel_tol=1e-6, abs_tol=1e-6)
                 assert agree, (k, reading, log_e)
         if outcome.decision != "hold":
@@ -86,15 +86,15 @@ def compare(plan: Plan, stage: Stage) -> End:
     return short
 
 
-def _next(plan: Plan, state: State, worth: np.ndarray, k: int, last: int) -> int:
+def _next(plan: Plan, state: State, worth: np.ndarray, k: int, stage: Stage) -> int:
     """The next look that could decide, or change what a later one is based on."""
     at = int(np.searchsorted(worth, k, side="right"))
-    candidates = [last, *worth[at : at + 1].tolist()]
-    stage = plan.stage
-    due = stage.min_min if state.next_promotion_min is None else state.next_promotion_min
-    if due <= stage.horizon_min:
-        candidates.append(max(k + 1, math.ceil(due / stage.look_min)))
-    if state.proven_until_min > (k + 1) * stage.look_min:
+    candidates = [stage.looks, *worth[at : at + 1].tolist()]
+    times = plan.stage
+    due = times.min_min if state.next_promotion_min is None else state.next_promotion_min
+    if due <= times.horizon_min:
+        candidates.append(max(k + 1, int(np.searchsorted(stage.minutes, due)) + 1))
+    if k < stage.looks and state.proven_until_min > stage.minutes[k]:
         candidates.append(k + 1)
     return min(candidate for candidate in candidates if candidate > k)
 

@@ -44,6 +44,7 @@ class World:
     users_per_look: float = 1000.0  # both arms, at look_min = 5
     days: int = 14
     look_min: int = 5
+    early_min: int = 0  # so many minutes, a multiple of look_min, begin with a look every minute
     epochs: tuple[tuple[float, float], ...] = ((0, 0.05),)  # (from day, share treated)
     closed: tuple[tuple[float, float], ...] = ()  # days on which nobody is enrolled: (from, to)
     drift: float = 0.3
@@ -56,6 +57,11 @@ class World:
     fault_metric: str = ""
     fault_arm: str = "t"  # t | c | both
     fault_day: float = 0.0
+
+    def spans(self) -> np.ndarray:
+        """Minutes from each look to the one before it."""
+        later = (self.days * DAY - self.early_min) // self.look_min
+        return np.array([1] * self.early_min + [self.look_min] * later)
 
 
 MARGINS = {"success": 0.1, "complaints": 0.3, "api_errors": 0.25, "latency": 0.1, "amount": 0.2}
@@ -95,7 +101,10 @@ def plan(world: World, *, minimum_days: float = 7.0, rolls_back: bool = True) ->
     """
     return Plan(
         stage=StageTimes(
-            horizon_min=world.days * DAY, min_min=minimum_days * DAY, look_min=world.look_min
+            horizon_min=world.days * DAY,
+            min_min=minimum_days * DAY,
+            look_min=world.look_min,
+            early_min=world.early_min,
         ),
         alpha=Alpha() if rolls_back else Alpha(rollback=1e-250),
         cells=tuple(
@@ -123,15 +132,16 @@ class Stage:
     def __init__(self, world: World, seed: int | np.random.SeedSequence) -> None:
         self.world = world
         rng = np.random.default_rng(seed)
-        self.looks = world.days * DAY // world.look_min
-        t = (np.arange(self.looks) + 0.5) * world.look_min / DAY
+        spans = world.spans()
+        self.looks, self.minutes = len(spans), np.cumsum(spans)
+        t = (self.minutes - spans / 2) / DAY
         cycle = 1.0 + 0.6 * np.sin(2 * np.pi * (t + rng.random()))
-        wander = np.cumsum(rng.normal(0, np.sqrt(world.look_min / DAY), self.looks))
+        wander = np.cumsum(rng.normal(0, np.sqrt(spans / DAY), self.looks))
         self.level = np.exp(world.drift * (0.5 * np.sin(2 * np.pi * t / 7 + 1) + 0.3 * wander))
         self.down = np.zeros(self.looks, dtype=bool)
         for start in rng.random(world.outages) * world.days:
             self.down |= (t >= start) & (t < start + rng.uniform(20, 120) / DAY)
-        mean = world.users_per_look * world.look_min / 5 * cycle
+        mean = world.users_per_look * spans / 5 * cycle
         for begin, end in world.closed:
             mean[(t >= begin) & (t < end)] = 0.0
         users = rng.poisson(mean[:, None] * SHARE_OF_USERS)
@@ -254,7 +264,7 @@ class Stage:
     def look(self, k: int) -> Look:
         """What the feeds say at look k, broken feed included."""
         world, i = self.world, k - 1
-        t_min = float(k * world.look_min)
+        t_min = float(self.minutes[i])
         broken = world.fault != "" and t_min >= world.fault_day * DAY
         rows = {name: series[i].tolist() for name, series in self.values.items()}
         if broken:

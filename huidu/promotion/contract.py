@@ -9,6 +9,7 @@ Minutes count from the start of the stage. Counts are cumulative over the stage,
 from __future__ import annotations
 
 import enum
+import math
 from typing import Any, Final
 
 import msgspec
@@ -101,12 +102,30 @@ class Cell(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class StageTimes(msgspec.Struct, frozen=True, kw_only=True):
-    """When a stage is looked at, in minutes."""
+    """When a stage is looked at, in minutes.
+
+    Args:
+        look_min: between two looks.
+        early_min: for so long after the start there is a look every minute as well. It judges harm
+            like any other; what is counted in looks (streaks of gauges, pulses of feeds) is
+            counted at those that `look_min` asks for. 0: none.
+    """
 
     horizon_min: float
     min_min: float
     look_min: float = 5.0
     promotion_every_min: float = 1440.0
+    early_min: float = 0.0
+
+    def between(self, last_t_min: float, t_min: float) -> bool:
+        """Whether a look at `t_min` lies between two that `look_min` asks for.
+
+        Args:
+            last_t_min: the look before it, -1 at the first.
+        """
+        if t_min >= self.early_min or last_t_min < 0:
+            return False
+        return math.floor(t_min / self.look_min) == math.floor(last_t_min / self.look_min)
 
 
 class Alpha(msgspec.Struct, frozen=True, kw_only=True):

@@ -125,6 +125,12 @@ def check_plan(plan: Plan) -> None:
         f"minutes between 0 and horizon_min={stage.horizon_min}",
         stage.min_min,
     )
+    _require(
+        math.isfinite(stage.early_min) and stage.early_min >= 0,
+        "stage.early_min",
+        "minutes, 0 or more",
+        stage.early_min,
+    )
     for name in ("rollback", "promote"):
         level = getattr(alpha, name)
         _require(0 < level <= 0.5, f"alpha.{name}", "a share in (0, 0.5]", level)

@@ -105,7 +105,9 @@ class _Review:
         self, plan: CompiledPlan, state: State, look: Look, conditions: Conditions
     ) -> None:
         self.plan, self.state, self.look, self.conditions = plan, state, look, conditions
-        self.is_new = look.t_min > state.last_t_min
+        times = plan.plan.stage
+        self.is_between = times.between(state.last_t_min, look.t_min)
+        self.is_new = look.t_min > state.last_t_min and not self.is_between
         self.changes: dict[str, Any] = {"last_k": look.k, "last_t_min": look.t_min}
         self.accepted = ACCEPTABLE.intersection(conditions.accepted)
         self.gathered = gather.gather(plan, state, look, accepted=self.accepted)
@@ -114,9 +116,9 @@ class _Review:
 
     def run(self) -> tuple[State, Outcome]:
         gathered = self.gathered
-        self.changes.update(
-            users=gathered.users, evidence=gathered.evidence, pulses=gathered.pulses
-        )
+        self.changes.update(users=gathered.users, evidence=gathered.evidence)
+        if not self.is_between:
+            self.changes["pulses"] = gathered.pulses
         self._test_sample_ratio()
         streaks = gather.streaks(self.plan, self.state, self.look, count=self.is_new)
         self.changes["streaks"] = streaks

@@ -197,6 +197,9 @@ class Stage(models.Model):
     alpha_rollback = models.FloatField(_("false rollbacks at most"), default=0.05)
     alpha_promote = models.FloatField(_("false promotions at most"), default=0.05)
     look_minutes = models.PositiveSmallIntegerField(_("minutes between looks"), default=5)
+    early_minutes = models.PositiveSmallIntegerField(
+        _("minutes with a look every minute"), default=30, editable=False
+    )
     promotion_minutes = models.PositiveSmallIntegerField(
         _("minutes between promotion looks"), default=1440
     )

@@ -72,8 +72,12 @@ def is_cut_short(last: LastLook | None, stage: Stage) -> bool:
 
 
 def look_number(stage: Stage, now: datetime) -> int:
-    """The look that is due: one per `look_minutes` of the stage's clock, the first at once."""
-    return math.floor(looks.minute(stage, now) / stage.look_minutes)
+    """The look that is due by the stage's clock, the first at once: one a minute in the first
+    `early_minutes`, in which grave harm shows, then one per `look_minutes`."""
+    minutes, early = looks.minute(stage, now), stage.early_minutes
+    if minutes < early:
+        return math.floor(minutes)
+    return int(early) + math.floor((minutes - early) / stage.look_minutes)
 
 
 def is_due(last: LastLook | None, k: int) -> bool:

@@ -61,6 +61,7 @@ def plan_of(
             horizon_min=_minutes(stage.maximum_stay),
             min_min=_minutes(stage.minimum_stay),
             look_min=float(stage.look_minutes),
+            early_min=float(stage.early_minutes),
             promotion_every_min=float(stage.promotion_minutes),
         ),
         alpha=contract.Alpha(rollback=stage.alpha_rollback, promote=stage.alpha_promote),

@@ -98,6 +98,11 @@ def changed(metric: Metric, **fields: object) -> Metric:
         pytest.param(
             {"stage": StageTimes(horizon_min=0, min_min=0)}, "stage.horizon_min", id="horizon"
         ),
+        pytest.param(
+            {"stage": StageTimes(horizon_min=DAY, min_min=0, early_min=math.inf)},
+            "stage.early_min",
+            id="early for ever",
+        ),
         pytest.param({"alpha": Alpha(rollback=0.0)}, "alpha.rollback", id="no budget"),
         pytest.param({"alpha": Alpha(promote=0.9)}, "alpha.promote", id="a budget of 90 %"),
         pytest.param({"minimum_users": -1}, "minimum_users", id="negative users"),

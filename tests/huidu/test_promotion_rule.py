@@ -13,6 +13,7 @@ from huidu.promotion import (
     Conditions,
     Decision,
     Kind,
+    Look,
     Metric,
     Role,
     StageTimes,
@@ -371,6 +372,45 @@ def test_one_look_told_twice_counts_once():
     state, outcome = after(plan(SUCCESS, QUEUE), *twice)
     assert state.streaks == {"queue": 1}
     assert outcome.decision is Decision.HOLD
+
+
+# A look every minute at first
+
+EARLY = StageTimes(horizon_min=14 * DAY, min_min=7 * DAY, early_min=30.0)
+
+
+def minutes_of(*minutes: float, failing: float = 1.0) -> list[Look]:
+    """Looks at these minutes: users come evenly, and the queue is too long from the first on."""
+    looks = []
+    for minute in minutes:
+        n = 1_000 * round(minute)
+        treated, control = round(n * 0.05), n - round(n * 0.05)
+        readings = {"complaints": (round(treated * 0.02 * failing), round(control * 0.02))}
+        looks.append(look(minute / DAY, counts(n, readings), gauges={"queue": 0.95}))
+    return looks
+
+
+def test_looks_in_between_count_for_harm_alone():
+    """Gauges and feeds are judged by looks that are five minutes apart, whoever looks in between;
+    a plan from before there were any knows no others."""
+    given = plan(COMPLAINTS, QUEUE, stage=EARLY)
+    rarely, _ = after(given, *minutes_of(0, 5))
+    often, outcome = after(given, *minutes_of(*range(8)))
+    assert (outcome.decision, often.streaks) == (Decision.HOLD, rarely.streaks)
+    assert often.pulses == rarely.pulses
+    assert often.evidence["complaints"].as_of == 7.0
+    again, _ = after(given, *minutes_of(10.4), state=often)
+    assert again.streaks == {"queue": 3}
+    before, outcome = after(plan(COMPLAINTS, QUEUE), *minutes_of(0, 1, 2))
+    assert (outcome.decision, before.streaks) == (Decision.ROLL_BACK, {"queue": 3})
+
+
+def test_grave_harm_ends_a_stage_between_two_looks():
+    given = plan(COMPLAINTS, stage=EARLY)
+    state, outcome = after(given, *minutes_of(0, 1, failing=10.0))
+    assert (outcome.decision, outcome.metric, state.last_t_min) == (
+        Decision.ROLL_BACK, "complaints", 1.0
+    )  # fmt: skip
 
 
 # Other kinds of guards

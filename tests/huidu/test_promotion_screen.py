@@ -32,6 +32,15 @@ def test_whole_stages_end_alike_with_every_look_and_with_those_that_could_decide
     assert end.asked <= 1 + end.k / 4
 
 
+@pytest.mark.parametrize("errors", [1.0, 4.0])
+def test_a_day_that_begins_with_a_look_every_minute_ends_alike_as_well(errors: float):
+    world = World(days=1, early_min=30, look_min=30, effects={"api_errors": errors})
+    stage = Stage(world, seed=3)
+    assert stage.minutes[:31].tolist() == [*range(1, 31), 60]
+    end = compare(plan(world, minimum_days=1), stage)
+    assert end.outcome.decision == ("roll_back" if errors > 1 else "hold")
+
+
 def test_a_stage_at_its_margin_ends_alike_as_well():
     world = World(effects={"success": 0.96}, margins=tuple(TIGHT.items()), look_min=180)
     end = compare(plan(world, rolls_back=False), Stage(world, seed=3))

@@ -46,6 +46,7 @@ class World:
                 "minimum_stay": timedelta(days=3),
                 "maximum_stay": timedelta(days=10),
                 "look_minutes": 60,
+                "early_minutes": 0,
                 **stage,
             }
         )

@@ -28,6 +28,21 @@ HEALTHY = {"failed": (0.2, 0.2)}
 HARMFUL = {"failed": (0.5, 0.2)}
 
 
+@pytest.mark.parametrize(
+    ("minutes", "number"),
+    [(-1, -1), (0, 0), (0.9, 0), (1, 1), (29.9, 29), (30, 30), (34.9, 30), (35, 31), (1440, 312)],
+)
+def test_a_stage_is_looked_at_every_minute_for_half_an_hour(minutes: float, number: int):
+    rollout = Rollout()
+    stage = Stage(rollout=rollout, entered_at=at())
+    assert deciding.look_number(stage, at(minutes=minutes)) == number
+    # Its clock may run faster, and a stage that began without early looks has none.
+    rollout.time_scale = 60
+    assert deciding.look_number(stage, at(minutes=minutes / 60)) == number
+    stage.early_minutes = 0
+    assert deciding.look_number(stage, at(minutes=minutes / 60)) == minutes // 5
+
+
 def look(world: World, moment: datetime) -> Reviewed | None:
     return roll_up_and_review(world.stage.pk, now=moment)
 
