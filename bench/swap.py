@@ -112,6 +112,7 @@ def edge(swaps: int) -> dict[str, Any]:
         publish()
         running = Running(store)
         wait_for(lambda: running.ask("GET", "/health/ready").json["profiles_readable"])
+        wait_for(lambda: running.ask("GET", "/health/ready").status == 200)
 
         def paced(seconds: float) -> subprocess.Popen[str]:
             command = [sys.executable, str(ROOT / "bench" / "paced.py")]

@@ -20,6 +20,7 @@ from edge.settings import Settings
 from edge.state import State, World
 from huidu.engine import compile_snapshot
 from huidu.errors import HuiduError
+from huidu.turns import taking_turns
 from huidu.wire import access, names, snapshot
 
 logger = logging.getLogger("huidu.edge")
@@ -170,12 +171,13 @@ class Feed:
             await self._write("snapshot", data)
 
     def _make_world(self, data: bytes, version: str) -> World:
-        decoded = snapshot.decode(data)
+        pause = taking_turns()  # checks go on meanwhile
+        decoded = snapshot.decode(data, pause)
         if decoded.environment != self.state.environment:
             raise ValueError(
                 f"expected environment {self.state.environment}, got {decoded.environment}"
             )
-        return self._world_of(decoded, compile_snapshot(decoded), version, data)
+        return self._world_of(decoded, compile_snapshot(decoded, pause=pause), version, data)
 
     async def _take_access(self, data: bytes, *, keep: bool = True) -> None:
         if data == self._refused_bytes.get("access"):

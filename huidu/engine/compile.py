@@ -14,6 +14,7 @@ from huidu.engine.together import Checks, compile_together
 from huidu.engine.writer import BareCheck, Check, Writer
 from huidu.errors import HuiduError, SnapshotError
 from huidu.model import Admission, Answer, AttributeSource, Flag, Snapshot, User
+from huidu.turns import Pause, no_pause
 
 if TYPE_CHECKING:
     from huidu.engine.explain import Explanation
@@ -22,7 +23,10 @@ EVERY_SOURCE: Final = frozenset(AttributeSource)
 
 
 def compile_snapshot(
-    snapshot: Snapshot, *, readable: frozenset[AttributeSource] = EVERY_SOURCE
+    snapshot: Snapshot,
+    *,
+    readable: frozenset[AttributeSource] = EVERY_SOURCE,
+    pause: Pause = no_pause,
 ) -> Compiled:
     """Make a snapshot answer checks.
 
@@ -34,12 +38,13 @@ def compile_snapshot(
         snapshot: what was published.
         readable: attributes of other sources count as unknown, whatever a check is told about
             them. A client that holds no facts itself must not let a caller assert them.
+        pause: called after each flag, for who makes snapshots ready while checks go on.
     Raises:
         RuleError: a rule cannot be read; the path says where.
         SnapshotError: the snapshot contradicts itself; the path says where.
     """
     try:
-        return Compiled(snapshot, readable)
+        return Compiled(snapshot, readable, pause)
     except HuiduError:
         raise
     except Exception as error:  # a struct that was never checked against its types
@@ -66,7 +71,10 @@ class Compiled:
     )
 
     def __init__(
-        self, snapshot: Snapshot, readable: frozenset[AttributeSource] = EVERY_SOURCE
+        self,
+        snapshot: Snapshot,
+        readable: frozenset[AttributeSource] = EVERY_SOURCE,
+        pause: Pause = no_pause,
     ) -> None:
         self.snapshot = snapshot
         self._readable = readable
@@ -76,10 +84,12 @@ class Compiled:
         self._reader = Reader(self._attributes, {each.key: each for each in snapshot.cohorts})
         for cohort in snapshot.cohorts:
             self._reader.cohort(cohort.key)
-        soundness.check_flags(snapshot.flags, self._attributes)
+            pause()
+        soundness.check_flags(snapshot.flags, self._attributes, pause)
         self._flags = {each.key: each for each in snapshot.flags}
         for flag in snapshot.flags:
             self.plan(flag.key)  # refuses what cannot be compiled; made again when it is
+            pause()
         # Stand-ins until the first check. A plain dictionary, for which Python has a shortcut.
         self._checks: dict[str, Check] = {
             key: partial(self._first_check, key) for key in self._flags

@@ -32,6 +32,7 @@ from huidu.model import (
     Stage,
     ValueType,
 )
+from huidu.turns import Pause, no_pause
 
 MAX_PARTS: Final = 100
 """Most gates, stages, tiers, variants, weights or prerequisites of one flag."""
@@ -74,17 +75,21 @@ def check_cohorts(cohorts: Sequence[Cohort]) -> None:
         _key(each.key, f"cohort {each.key}, key")
 
 
-def check_flags(flags: Sequence[Flag], attributes: Mapping[str, Attribute]) -> None:
+def check_flags(
+    flags: Sequence[Flag], attributes: Mapping[str, Attribute], pause: Pause = no_pause
+) -> None:
     """Each flag makes sense, and so do they together."""
     _unique("flags", "key", (each.key for each in flags))
     by_key = {each.key: each for each in flags}
     for each in flags:
         _check_flag(each, by_key, attributes)
+        pause()
     _unique("rollouts", "slot", (each.rollout.slot for each in flags if each.rollout is not None))
     _check_groups([(each.key, each.exclusion) for each in flags if each.exclusion is not None])
     costs: dict[str, int] = {}
     for each in flags:
         _prerequisite_checks(each, by_key, costs, [])
+        pause()
 
 
 def _check_flag(flag: Flag, flags: Mapping[str, Flag], attributes: Mapping[str, Attribute]) -> None:

@@ -20,6 +20,7 @@ from huidu.engine import Compiled, compile_snapshot
 from huidu.errors import HuiduError
 from huidu.model import AttributeSource
 from huidu.sdk.transport import Transport, Unreachable
+from huidu.turns import taking_turns
 from huidu.wire import snapshot as wire
 
 logger = logging.getLogger("huidu.sdk")
@@ -131,7 +132,10 @@ class Keeper:
         try:
             version = wire.version_of(data)
             if version != self._version:
-                compiled = compile_snapshot(wire.decode(data), readable=self._readable)
+                pause = taking_turns()  # the application's own threads have work meanwhile
+                compiled = compile_snapshot(
+                    wire.decode(data, pause), readable=self._readable, pause=pause
+                )
                 self._swap(compiled, version)
         except HuiduError as error:
             # The ETag is not kept, so a repaired snapshot is fetched whatever its tag.

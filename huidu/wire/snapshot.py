@@ -22,7 +22,8 @@ from typing import Final
 import msgspec
 
 from huidu.errors import SnapshotError
-from huidu.model import Snapshot
+from huidu.model import Attribute, Cohort, Flag, Snapshot
+from huidu.turns import Pause, no_pause
 
 FORMAT: Final = 1
 MAX_TEXT_BYTES: Final = 64 * 1024 * 1024
@@ -34,6 +35,22 @@ _VERSION_BYTES: Final = 8
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 _decoder = msgspec.json.Decoder(Snapshot)
+
+
+class _Outline(msgspec.Struct, frozen=True, kw_only=True):
+    """A `Snapshot` whose long parts are not read yet."""
+
+    environment: str
+    sequence: int
+    published_at: str
+    attributes: list[Attribute]
+    cohorts: list[msgspec.Raw]
+    flags: list[msgspec.Raw]
+
+
+_outline_decoder = msgspec.json.Decoder(_Outline)
+_cohort_decoder = msgspec.json.Decoder(Cohort)
+_flag_decoder = msgspec.json.Decoder(Flag)
 
 
 def encode(snapshot: Snapshot) -> bytes:
@@ -64,16 +81,44 @@ def encode_text(snapshot: Snapshot) -> bytes:
     return text
 
 
-def decode(data: bytes) -> Snapshot:
+def decode(data: bytes, pause: Pause = no_pause) -> Snapshot:
     """Read what `encode` wrote, or refuse all of it.
 
     Shapes and types are checked here; whether the snapshot makes sense is checked by
     `huidu.engine.compile_snapshot`.
 
+    Args:
+        pause: called after each flag and cohort, for who reads while other threads have work.
     Raises:
         SnapshotError: not a snapshot, of another format, cut off, changed, or too long.
     """
-    return decode_text(text_of(data))
+    text = text_of(data)
+    if pause is no_pause:
+        return decode_text(text)
+    try:
+        return _decode_in_steps(text, pause)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+        return decode_text(text)  # says where in the whole the fault is
+
+
+def _decode_in_steps(text: bytes, pause: Pause) -> Snapshot:
+    outline = _outline_decoder.decode(text)
+    pause()
+    cohorts, flags = [], []
+    for raw in outline.cohorts:
+        cohorts.append(_cohort_decoder.decode(raw))
+        pause()
+    for raw in outline.flags:
+        flags.append(_flag_decoder.decode(raw))
+        pause()
+    return Snapshot(
+        environment=outline.environment,
+        sequence=outline.sequence,
+        published_at=outline.published_at,
+        attributes=outline.attributes,
+        cohorts=cohorts,
+        flags=flags,
+    )
 
 
 def decode_text(text: bytes) -> Snapshot:

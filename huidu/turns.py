@@ -1,0 +1,36 @@
+"""Lets other threads in while a long piece of work goes on in pure Python.
+
+CPython lets a waiting thread in after 5 ms, and each time that thread waits for anything (a socket,
+a lock, a sleep) it has to wait so long again. While a large snapshot was made ready in a thread,
+checks in others were answered two hundred times a second and no more.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Final
+
+Pause = Callable[[], None]
+"""Called between the steps of a long work, each well under a millisecond."""
+
+WORK_SECONDS: Final = 0.0005
+REST_SECONDS: Final = 0.00005
+"""As short as the system sleeps; a thread that only yielded would be back before another woke."""
+
+
+def no_pause() -> None:
+    """For who has no other threads to think of."""
+
+
+def taking_turns() -> Pause:
+    """A pause that rests for a moment after each half millisecond of work."""
+    until = time.perf_counter() + WORK_SECONDS
+
+    def pause() -> None:
+        nonlocal until
+        if time.perf_counter() >= until:
+            time.sleep(REST_SECONDS)
+            until = time.perf_counter() + WORK_SECONDS
+
+    return pause
