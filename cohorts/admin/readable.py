@@ -6,35 +6,65 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+from django.contrib.admin import AdminSite
 from django.core.exceptions import FieldDoesNotExist
 from django.db import models
 from django.http import HttpRequest
+from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.translation import gettext_lazy as _
 
-from cohorts.wording import Vocabulary, rule_in_words, shown_percent
+from cohorts.wording import Vocabulary, label_of, rule_in_words, shown_percent
 
 
 class ReadableMixin:
-    """An admin that shows times, shares, rules and numbers in words to who cannot change them."""
+    """An admin that shows times, shares, rules and numbers in words to who cannot change them, and
+    other rows by their names, with a link where the reader may open it."""
 
     model: type[models.Model]
+    admin_site: AdminSite
 
     def get_fieldsets(self, request: HttpRequest, obj: models.Model | None = None) -> Any:
         fieldsets = super().get_fieldsets(request, obj)  # type: ignore[misc]
         if obj is None or self.has_change_permission(request, obj):  # type: ignore[attr-defined]
             return fieldsets
         return [
-            (name, {**told, "fields": self._readable(told["fields"])}) for name, told in fieldsets
+            (name, {**told, "fields": self._readable(told["fields"], request)})
+            for name, told in fieldsets
         ]
 
-    def _readable(self, names: Any) -> list[Any]:
+    def _readable(self, names: Any, request: HttpRequest) -> list[Any]:
         return [
-            tuple(self._readable(each))
+            tuple(self._readable(each, request))
             if isinstance(each, (list, tuple))
-            else readable(self.model, each) or each
+            else readable(self.model, each) or self._named(each, request) or each
             for each in names
         ]
+
+    def _named(self, name: Any, request: HttpRequest) -> Callable[[Any], Any] | None:
+        """A column that names the row a foreign key points at; None for other fields."""
+        try:
+            field = self.model._meta.get_field(name)
+        except FieldDoesNotExist:
+            return None
+        if not isinstance(field, models.ForeignKey):
+            return None
+
+        def column(row: Any) -> Any:
+            other = getattr(row, field.name)
+            if other is None:
+                return "—"
+            told, kind = label_of(other, str(other)), type(other)
+            admin = self.admin_site._registry.get(kind)
+            if admin is None or not admin.has_view_permission(request, other):
+                return told
+            page = f"{kind._meta.app_label}_{kind._meta.model_name}_change"
+            url = reverse(f"{self.admin_site.name}:{page}", args=[other.pk])
+            return format_html('<a href="{}" class="text-link">{}</a>', url, told)
+
+        column.short_description = field.verbose_name  # type: ignore[attr-defined]
+        column.__name__ = field.name
+        return column
 
 
 @cache

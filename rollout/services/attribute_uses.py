@@ -1,4 +1,5 @@
-"""Where an attribute is used: every rule that names it, drafts and requests included."""
+"""Where an attribute is used: every rule that names it, drafts and requests included, and for the
+region the gates that look at it by a region policy or by what funding partners serve."""
 
 from __future__ import annotations
 
@@ -6,10 +7,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from django.db.models import F, Model, QuerySet, TextField
+from django.db.models import F, Model, Q, QuerySet, TextField
 from django.db.models.functions import Cast
 
 from cohorts.models import Cohort
+from huidu.engine.plan import REGION_ATTRIBUTE
 from rollout.models import ChangeRequest, Flag, Gate, Stage, Tier
 
 
@@ -35,7 +37,7 @@ class Use:
 
 
 def uses_of(name: str) -> list[Use]:
-    """Every use of the attribute, cohorts first. Five queries, whatever the number of rules."""
+    """Every use of the attribute, cohorts first. A query a kind, whatever the number of rules."""
     return list(_uses(name))
 
 
@@ -70,6 +72,10 @@ def _uses(name: str) -> Iterator[Use]:
             rows.select_related("flag").order_by("flag__key", "order"), "rule", name
         ):
             yield _of_flag(kind, row.key, row, row.flag)
+    if name == REGION_ATTRIBUTE:  # these look at it without a rule that names it
+        by_region = Gate.objects.filter(Q(region_policy__isnull=False) | Q(capacity=True))
+        for row in by_region.select_related("flag").order_by("flag__key", "order"):
+            yield _of_flag("gate", row.key, row, row.flag)
     stages = Stage.objects.select_related("rollout__flag").order_by("rollout_id", "order")
     for stage in _naming(stages, "weights", name):
         rollout = stage.rollout

@@ -15,7 +15,7 @@ from cohorts.models import Attribute
 from cohorts.services import packing, profiles, rebuild
 from huidu.errors import HuiduError, StateError
 from huidu.wire import snapshot as wire
-from rollout.models import AuditEntry, ChangeRequest, Flag, Rollout, Snapshot
+from rollout.models import AuditEntry, ChangeRequest, Flag, RegionPolicy, Rollout, Snapshot
 from rollout.services import attribute_edits, attribute_uses, changes, cohort_edits, gates, keys
 from tests.rollout.conftest import ANN, BOB, PLACE
 from tests.rollout.test_api import Caller
@@ -211,6 +211,16 @@ def test_the_meaning_of_what_a_live_flag_uses_takes_two_people(
         attribute_edits.save_attribute({"maximum": 4}, by=ANN, attribute=score, approved_by=BOB)
     score.refresh_from_db()
     assert score.maximum == 10
+
+
+def test_the_region_is_used_by_gates_that_name_it_in_no_rule(flag: Flag) -> None:
+    gate(flag, "weekly_payments")
+    policy = RegionPolicy.objects.create(environment=flag.environment, key="map")
+    more = {"why": "region.closed", "dimension": "region"}
+    flag.gates.create(order=7, key="where", region_policy=policy, **more)
+    flag.gates.create(order=8, key="places", capacity=True, **more)
+    found = [str(use) for use in attribute_uses.uses_of("region")]
+    assert found == [f"gate {flag.key}/where", f"gate {flag.key}/places"]
 
 
 def test_a_rename_waits_for_rules_that_are_being_written(flag: Flag, score: Attribute) -> None:

@@ -91,6 +91,25 @@ def test_nobody_is_told_what_they_may_not_open(bank: world.World) -> None:
     assert reverse("admin:rollout_gate_change", args=(bank.gate.pk,)) not in page
 
 
+@pytest.mark.parametrize("may_open", [True, False])
+def test_a_reader_is_told_names_and_given_links_to_what_may_be_opened(
+    bank: world.World, may_open: bool
+) -> None:
+    helper = User.objects.create_user("helper", password=world.PASSWORD, is_staff=True)
+    codes = ["view_stage", "view_rollout", *(["view_cohort"] if may_open else [])]
+    helper.user_permissions.set(Permission.objects.filter(codename__in=codes))
+    client = Client(headers={"accept-language": "en"})
+    client.force_login(helper, "django.contrib.auth.backends.ModelBackend")
+    page = client.get(reverse("admin:rollout_stage_change", args=(bank.stage.pk,))).content.decode()
+    audience = bank.stage.audience
+    assert audience is not None
+    link = reverse("admin:cohorts_cohort_change", args=(audience.pk,))
+    assert (f'<a href="{link}" class="text-link">{audience.label_en}</a>' in page) == may_open
+    assert audience.label_en in page
+    assert (link in page) == may_open
+    assert reverse("admin:rollout_rollout_change", args=(bank.rollout.pk,)) in page
+
+
 def test_the_number_of_queries_of_the_board_does_not_grow_with_flags(operator: Client) -> None:
     from rollout.services import flags
 
