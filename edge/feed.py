@@ -52,6 +52,7 @@ class Feed:
         )
         self._keep = Keep(settings.home, settings.environment)
         self._world_of = world_of
+        self._reader = snapshot.SnapshotReader()
         self._published = published
         self._awake = asyncio.Event()
         self._refreshing = asyncio.Lock()
@@ -172,12 +173,15 @@ class Feed:
 
     def _make_world(self, data: bytes, version: str) -> World:
         pause = taking_turns()  # checks go on meanwhile
-        decoded = snapshot.decode(data, pause)
+        decoded = self._reader.read(data, pause)
         if decoded.environment != self.state.environment:
             raise ValueError(
                 f"expected environment {self.state.environment}, got {decoded.environment}"
             )
-        return self._world_of(decoded, compile_snapshot(decoded, pause=pause), version, data)
+        present = self.state.world
+        before = None if present is None else present.compiled
+        compiled = compile_snapshot(decoded, before=before, pause=pause)
+        return self._world_of(decoded, compiled, version, data)
 
     async def _take_access(self, data: bytes, *, keep: bool = True) -> None:
         if data == self._refused_bytes.get("access"):

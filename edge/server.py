@@ -114,9 +114,11 @@ class Edge:
         warmed = [flag for flag in asked if flag in compiled.flags][:MOST_WARMED]
         compiled.warm(warmed)
         made = World(snapshot, compiled, version, self.metrics.answers, blob)
+        before = self.state.world
+        if before is not None:
+            made.take_over(before)
         for flag in warmed[:MOST_PACKED]:
             made.packed_of(flag)
-        before = self.state.world
         for kind in [] if before is None else list(before.checks_for):
             if len(made.flags_for(kind)) <= MOST_WARMED:
                 made.reading_for(kind)

@@ -105,6 +105,13 @@ class World:
             known = self._packed_of[flag] = packed.check_of(self.compiled, flag, names)
         return known
 
+    def take_over(self, before: World) -> None:
+        """Go on with what was made for flags that did not change."""
+        made = dict(before._packed_of)
+        self._packed_of.update(
+            (flag, made[flag]) for flag in self.compiled.unchanged if flag in made
+        )
+
     def evaluate_for(self, kind: KeyKind) -> Checks:
         """The checks of all flags that a kind of key may ask for."""
         known = self.checks_for.get(kind)

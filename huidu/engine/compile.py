@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 from huidu.engine import answers, soundness
 from huidu.engine.plan import Plan, plan_of
 from huidu.engine.rules import Reader
-from huidu.engine.source import FlagWriter, compile_bare, compile_flag
+from huidu.engine.source import compile_bare, compile_flag, written
 from huidu.engine.together import Checks, compile_together
 from huidu.engine.writer import BareCheck, Check, Writer
 from huidu.errors import HuiduError, SnapshotError
@@ -26,6 +26,7 @@ def compile_snapshot(
     snapshot: Snapshot,
     *,
     readable: frozenset[AttributeSource] = EVERY_SOURCE,
+    before: Compiled | None = None,
     pause: Pause = no_pause,
 ) -> Compiled:
     """Make a snapshot answer checks.
@@ -38,13 +39,15 @@ def compile_snapshot(
         snapshot: what was published.
         readable: attributes of other sources count as unknown, whatever a check is told about
             them. A client that holds no facts itself must not let a caller assert them.
+        before: the snapshot this one follows. Flags that are the same objects in both are neither
+            validated nor made again; see `Compiled.unchanged`.
         pause: called after each flag, for who makes snapshots ready while checks go on.
     Raises:
         RuleError: a rule cannot be read; the path says where.
         SnapshotError: the snapshot contradicts itself; the path says where.
     """
     try:
-        return Compiled(snapshot, readable, pause)
+        return Compiled(snapshot, readable, before, pause)
     except HuiduError:
         raise
     except Exception as error:  # a struct that was never checked against its types
@@ -57,6 +60,7 @@ class Compiled:
     Attributes:
         snapshot: what was compiled.
         kept: what explanations made of it and ask for again; checks keep nothing here.
+        unchanged: flags whose checks answer as those of the snapshot before; without prerequisites.
     """
 
     __slots__ = (
@@ -68,12 +72,14 @@ class Compiled:
         "_reads",
         "kept",
         "snapshot",
+        "unchanged",
     )
 
     def __init__(
         self,
         snapshot: Snapshot,
         readable: frozenset[AttributeSource] = EVERY_SOURCE,
+        before: Compiled | None = None,
         pause: Pause = no_pause,
     ) -> None:
         self.snapshot = snapshot
@@ -85,10 +91,11 @@ class Compiled:
         for cohort in snapshot.cohorts:
             self._reader.cohort(cohort.key)
             pause()
-        soundness.check_flags(snapshot.flags, self._attributes, pause)
         self._flags = {each.key: each for each in snapshot.flags}
-        for flag in snapshot.flags:
-            self.plan(flag.key)  # refuses what cannot be compiled; made again when it is
+        self.unchanged = self._unchanged_since(before)
+        soundness.check_flags(snapshot.flags, self._attributes, sound=self.unchanged, pause=pause)
+        for key in self._flags.keys() - self.unchanged:
+            self.plan(key)  # refuses what cannot be compiled; made again when it is
             pause()
         # Stand-ins until the first check. A plain dictionary, for which Python has a shortcut.
         self._checks: dict[str, Check] = {
@@ -96,6 +103,30 @@ class Compiled:
         }
         self._reads: dict[str, frozenset[str]] = {}
         self.kept: dict[Any, Any] = {}
+        if before is not None:
+            self._take_over(before)
+
+    def _unchanged_since(self, before: Compiled | None) -> frozenset[str]:
+        """Keys of flags that are the same, and all they rest on with them."""
+        if before is None or (self._readable, self.snapshot.attributes, self.snapshot.cohorts) != (
+            before._readable,
+            before.snapshot.attributes,
+            before.snapshot.cohorts,
+        ):
+            return frozenset()
+        # A check asks those of its prerequisites in its own snapshot.
+        return frozenset(
+            key
+            for key, flag in self._flags.items()
+            if before._flags.get(key) is flag and not flag.prerequisites
+        )
+
+    def _take_over(self, before: Compiled) -> None:
+        """Go on with the functions that were made for flags that did not change."""
+        for key in self.unchanged:
+            check = before._checks[key]
+            if not isinstance(check, partial):
+                self._checks[key], self._reads[key] = check, before._reads[key]
 
     def evaluate(
         self,
@@ -231,7 +262,7 @@ class Compiled:
         plan = self.plan(flag_key)
         if plan.places is not None or plan.flag.prerequisites:
             return False
-        FlagWriter(plan, self._checks, writer).write()
+        written(plan, self._checks, writer)
         return True
 
     def reads(self, flag_keys: Iterable[str]) -> frozenset[str]:

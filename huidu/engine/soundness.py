@@ -76,20 +76,29 @@ def check_cohorts(cohorts: Sequence[Cohort]) -> None:
 
 
 def check_flags(
-    flags: Sequence[Flag], attributes: Mapping[str, Attribute], pause: Pause = no_pause
+    flags: Sequence[Flag],
+    attributes: Mapping[str, Attribute],
+    *,
+    sound: frozenset[str] = frozenset(),
+    pause: Pause = no_pause,
 ) -> None:
-    """Each flag makes sense, and so do they together."""
+    """Each flag makes sense, and so do they together.
+
+    Args:
+        sound: flags without prerequisites that were looked at before, with the same attributes.
+        pause: called after each flag.
+    """
     _unique("flags", "key", (each.key for each in flags))
     by_key = {each.key: each for each in flags}
     for each in flags:
-        _check_flag(each, by_key, attributes)
-        pause()
+        if each.key not in sound:
+            _check_flag(each, by_key, attributes)
+            pause()
     _unique("rollouts", "slot", (each.rollout.slot for each in flags if each.rollout is not None))
     _check_groups([(each.key, each.exclusion) for each in flags if each.exclusion is not None])
     costs: dict[str, int] = {}
     for each in flags:
         _prerequisite_checks(each, by_key, costs, [])
-        pause()
 
 
 def _check_flag(flag: Flag, flags: Mapping[str, Flag], attributes: Mapping[str, Attribute]) -> None:

@@ -27,8 +27,8 @@ def compile_flag(plan: Plan, checks: Mapping[str, Check]) -> tuple[Check, frozen
         plan: the flag made ready.
         checks: where the checks of prerequisites are found when they are needed.
     """
-    written = FlagWriter(plan, checks).write()
-    check, reads = written.function(), written.reads
+    out = written(plan, checks)
+    check, reads = out.function(), out.reads
     if plan.places is None:
         return check, reads
     return with_places(check, plan, plan.places), reads | {REGION_ATTRIBUTE}
@@ -39,8 +39,17 @@ def compile_bare(plan: Plan, checks: Mapping[str, Check]) -> BareCheck:
     if plan.places is not None:
         whole, _ = compile_flag(plan, checks)
         return lambda key, attributes: whole(key, attributes, None, None)
-    written = FlagWriter(plan, checks, Writer(plan.readable, holds=False)).write()
-    return written.function()  # type: ignore[return-value]
+    out = written(plan, checks, Writer(plan.readable, holds=False))
+    return out.function()  # type: ignore[return-value]
+
+
+def written(plan: Plan, checks: Mapping[str, Check], out: Writer | None = None) -> Writer:
+    """The lines of a flag's check, in `out` where it is given."""
+    writer = FlagWriter(plan, checks, out)
+    lines = writer.write()
+    # Answers are made by it later; a check that outlives its snapshot must not keep all others.
+    writer.checks = {}
+    return lines
 
 
 class FlagWriter(GateWriter):

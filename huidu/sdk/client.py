@@ -225,8 +225,14 @@ class Client(Asking):
         return check
 
     def _swap(self, compiled: Compiled, version: str) -> None:
-        self._ready_checks = {}
+        # Other threads may be adding to it.
+        ready = dict(self._ready_checks)
+        self._ready_checks = {
+            flag: check for flag, check in ready.items() if flag in compiled.unchanged
+        }
         self._current = compiled, self._ready_checks
+        for flag in tuple(overrides):  # one that began a moment ago
+            self._ready_checks.pop(flag, None)
         self.version = version
         for listener in self._listeners:
             try:

@@ -88,6 +88,8 @@ class Keeper:
         self._stream = stream
         self._etag: str | None = None
         self._version: str | None = None
+        self._reader = wire.SnapshotReader()
+        self._compiled: Compiled | None = None
         self._fetching = threading.Lock()
         self._stopped = threading.Event()
         self._wake = threading.Event()
@@ -134,9 +136,13 @@ class Keeper:
             if version != self._version:
                 pause = taking_turns()  # the application's own threads have work meanwhile
                 compiled = compile_snapshot(
-                    wire.decode(data, pause), readable=self._readable, pause=pause
+                    self._reader.read(data, pause),
+                    readable=self._readable,
+                    before=self._compiled,
+                    pause=pause,
                 )
                 self._swap(compiled, version)
+                self._compiled = compiled
         except HuiduError as error:
             # The ETag is not kept, so a repaired snapshot is fetched whatever its tag.
             self.last_error = str(error)

@@ -17,13 +17,14 @@ from __future__ import annotations
 import hashlib
 import struct
 import zlib
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, TypeVar
 
 import msgspec
 
 from huidu.errors import SnapshotError
 from huidu.model import Attribute, Cohort, Flag, Snapshot
-from huidu.turns import Pause, no_pause
+from huidu.turns import Pause
 
 FORMAT: Final = 1
 MAX_TEXT_BYTES: Final = 64 * 1024 * 1024
@@ -47,6 +48,8 @@ class _Outline(msgspec.Struct, frozen=True, kw_only=True):
     cohorts: list[msgspec.Raw]
     flags: list[msgspec.Raw]
 
+
+T = TypeVar("T")
 
 _outline_decoder = msgspec.json.Decoder(_Outline)
 _cohort_decoder = msgspec.json.Decoder(Cohort)
@@ -81,44 +84,70 @@ def encode_text(snapshot: Snapshot) -> bytes:
     return text
 
 
-def decode(data: bytes, pause: Pause = no_pause) -> Snapshot:
+def decode(data: bytes) -> Snapshot:
     """Read what `encode` wrote, or refuse all of it.
 
     Shapes and types are checked here; whether the snapshot makes sense is checked by
     `huidu.engine.compile_snapshot`.
 
-    Args:
-        pause: called after each flag and cohort, for who reads while other threads have work.
     Raises:
         SnapshotError: not a snapshot, of another format, cut off, changed, or too long.
     """
-    text = text_of(data)
-    if pause is no_pause:
-        return decode_text(text)
-    try:
-        return _decode_in_steps(text, pause)
-    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
-        return decode_text(text)  # says where in the whole the fault is
+    return decode_text(text_of(data))
 
 
-def _decode_in_steps(text: bytes, pause: Pause) -> Snapshot:
-    outline = _outline_decoder.decode(text)
-    pause()
-    cohorts, flags = [], []
-    for raw in outline.cohorts:
-        cohorts.append(_cohort_decoder.decode(raw))
+class SnapshotReader:
+    """Reads one snapshot after the other, while other threads have work.
+
+    A flag whose text is as it was in the snapshot before is the same object again, and so is a
+    cohort: most publications change one of many.
+    """
+
+    def __init__(self) -> None:
+        self._cohorts: dict[bytes, Cohort] = {}
+        self._flags: dict[bytes, Flag] = {}
+
+    def read(self, data: bytes, pause: Pause) -> Snapshot:
+        """`decode`; `pause` is called after each flag and cohort.
+
+        Raises:
+            SnapshotError: as `decode`; the next is compared with the last that could be read.
+        """
+        text = text_of(data)
+        try:
+            return self._read(text, pause)
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError):
+            return decode_text(text)  # says where in the whole the fault is
+
+    def _read(self, text: bytes, pause: Pause) -> Snapshot:
+        outline = _outline_decoder.decode(text)
+        cohorts = _parts(outline.cohorts, _cohort_decoder, self._cohorts, pause)
+        flags = _parts(outline.flags, _flag_decoder, self._flags, pause)
+        self._cohorts, self._flags = dict(cohorts), dict(flags)
+        return Snapshot(
+            environment=outline.environment,
+            sequence=outline.sequence,
+            published_at=outline.published_at,
+            attributes=outline.attributes,
+            cohorts=[each for _, each in cohorts],
+            flags=[each for _, each in flags],
+        )
+
+
+def _parts(
+    raws: list[msgspec.Raw],
+    decoder: msgspec.json.Decoder[T],
+    known: Mapping[bytes, T],
+    pause: Pause,
+) -> list[tuple[bytes, T]]:
+    """Each part with the digest of its text."""
+    found = []
+    for raw in raws:
         pause()
-    for raw in outline.flags:
-        flags.append(_flag_decoder.decode(raw))
-        pause()
-    return Snapshot(
-        environment=outline.environment,
-        sequence=outline.sequence,
-        published_at=outline.published_at,
-        attributes=outline.attributes,
-        cohorts=cohorts,
-        flags=flags,
-    )
+        digest = hashlib.blake2b(raw, digest_size=16).digest()
+        part = known.get(digest)
+        found.append((digest, decoder.decode(raw) if part is None else part))
+    return found
 
 
 def decode_text(text: bytes) -> Snapshot:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import struct
 import zlib
 
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 
 from huidu.errors import SnapshotError
 from huidu.model import FULL_THRESHOLD, Snapshot, Stage
+from huidu.turns import no_pause
 from huidu.wire import snapshot as wire
 from tests.huidu.engine.strategies import snapshots
 from tests.huidu.engine.worlds import flag, running, world
@@ -23,7 +25,12 @@ def blob() -> bytes:
 @settings(max_examples=50, deadline=None)
 @given(snapshots())
 def test_what_is_decoded_is_what_was_encoded(snapshot: Snapshot):
-    assert wire.decode(wire.encode(snapshot)) == snapshot
+    blob = wire.encode(snapshot)
+    assert wire.decode(blob) == snapshot
+    reader = wire.SnapshotReader()
+    first, second = (reader.read(blob, no_pause) for _ in range(2))
+    assert first == second == snapshot
+    assert [id(each) for each in first.flags] == [id(each) for each in second.flags]
 
 
 @pytest.mark.parametrize("threshold", [0, 1, 2**53 + 1, 2**63, 2**64 - 1, FULL_THRESHOLD], ids=hex)
@@ -118,6 +125,10 @@ def test_the_path_of_a_fault_is_said():
     text = wire.encode_text(world(flag())).replace(b'"version":1', b'"version":"one"')
     with pytest.raises(SnapshotError, match=r"\$\.flags\[0\]\.version"):
         wire.decode_text(text)
+    digest = hashlib.sha256(text).digest()
+    blob = struct.pack(">5sBI32s", b"HUIDU", 1, len(text), digest) + zlib.compress(text)
+    with pytest.raises(SnapshotError, match=r"\$\.flags\[0\]\.version"):
+        wire.SnapshotReader().read(blob, no_pause)
 
 
 def test_a_snapshot_too_long_to_be_read_is_not_written(monkeypatch):
