@@ -1,17 +1,19 @@
 """How long checks wait while snapshots of 1,000 flags with 10 rules each are swapped in.
 
-    python bench/swap.py [--swaps 20] [--only sdk|edge]        (under a minute)
+    python bench/swap.py [--swaps 20] [--only sdk|edge]        (two minutes)
 
-In the SDK a thread checks random flags a thousand times a second while another thread takes one
-snapshot after the other; at the edge a client asks a thousand times a second while snapshots are
-published. What a check waited counts from the moment it was due, so whatever held it is in it.
-Nothing else counts than checks that were due while a snapshot was being taken. The same without any
-swaps is told beside it: that is the machine's. Results go to bench/results/swap.json.
+In the SDK a thread checks random ones of 100 flags a thousand times a second while another thread
+takes one snapshot after the other; at the edge a client asks a thousand times a second while
+snapshots are published. What a check waited counts from the moment it was due, so whatever held it
+is in it. Each time with one flag that changed, as mostly, and with all of them. In the SDK nothing
+counts but checks that were due while a snapshot was being taken or shortly after. The same without
+any swaps is told beside it: that is the machine's. Results go to bench/results/swap.json.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
 import random
@@ -20,7 +22,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +35,8 @@ from huidu.model import AttributeSource, Snapshot  # noqa: E402
 from huidu.wire import snapshot as wire  # noqa: E402
 
 FLAGS, RULES = 1_000, 10
+ASKED = 100
+"""Flags an application asks for."""
 PER_SECOND = 1_000
 PAUSE_SECONDS = 0.3
 """Between two swaps, and the span of the checks that follow one."""
@@ -48,13 +52,22 @@ def world() -> Snapshot:
     return msgspec.structs.replace(made, attributes=attributes)
 
 
-def sdk(swaps: int) -> dict[str, Any]:
+def following(changed: int) -> list[Snapshot]:
+    """Two snapshots of which so many flags differ."""
+    base = world()
+    newer = [
+        msgspec.structs.replace(each, version=2) if number < changed else each
+        for number, each in enumerate(base.flags)
+    ]
+    return [base, msgspec.structs.replace(base, sequence=2, flags=newer)]
+
+
+def sdk(swaps: int, changed: int) -> dict[str, Any]:
     """Milliseconds that checks in an application's thread waited."""
     from huidu.sdk import Client
     from huidu.sdk.snapshots import Disk
 
-    base = world()
-    blobs = [wire.encode(msgspec.structs.replace(base, sequence=n)) for n in range(2, 4)]
+    blobs = [wire.encode(each) for each in following(changed)]
     with tempfile.TemporaryDirectory() as folder:
         nowhere, key = "http://127.0.0.1:9", "hd_server_bench"
         Disk(Path(folder), nowhere, key).save(blobs[1])
@@ -70,8 +83,7 @@ def sdk(swaps: int) -> dict[str, Any]:
             during = swapping.is_set()
             while (ahead := due - time.perf_counter()) > 0:
                 time.sleep(ahead)
-            number = chance.randrange(FLAGS)
-            client.check(f"flag-{number}", f"u{number}", FACTS)
+            client.check(f"flag-{chance.randrange(ASKED)}", f"u{chance.random()}", FACTS)
             waits[during or swapping.is_set()].append(time.perf_counter() - due)
 
     checking = threading.Thread(target=checks)
@@ -100,15 +112,15 @@ def sdk(swaps: int) -> dict[str, Any]:
     }
 
 
-def edge(swaps: int) -> dict[str, Any]:
+def edge(swaps: int, changed: int) -> dict[str, Any]:
     """Milliseconds from a request's being sent until the kernel had its answer, and when due."""
     from tests.edge.running import SERVER, Running, Store, wait_for
 
-    base = world()
+    worlds = itertools.cycle(following(changed))
     store = Store()
     try:
         store.fill()
-        publish = publisher(store, base)
+        publish = publisher(store, worlds)
         publish()
         running = Running(store)
         wait_for(lambda: running.ask("GET", "/health/ready").json["profiles_readable"])
@@ -125,10 +137,10 @@ def edge(swaps: int) -> dict[str, Any]:
             return found
 
         quiet = told(paced(3))
-        asking = paced(swaps * PAUSE_SECONDS)
+        asking = paced(swaps * PAUSE_SECONDS * 2)
         while asking.poll() is None:
             publish()
-            time.sleep(PAUSE_SECONDS)
+            time.sleep(PAUSE_SECONDS * 2)
         swapping = told(asking)
         running.stop()
     finally:
@@ -136,24 +148,25 @@ def edge(swaps: int) -> dict[str, Any]:
     return {"quiet": quiet, "swapping": swapping}
 
 
-def publisher(store: Any, base: Snapshot) -> Callable[[], None]:
-    """Publishes the same flags under the next number."""
+def publisher(store: Any, worlds: Iterator[Snapshot]) -> Callable[[], None]:
+    """Publishes the next flags under the next number."""
     import datetime
 
     from tests.edge.running import ATTRIBUTES, ENVIRONMENT
 
     names = {each.name for each in ATTRIBUTES}
-    attributes = [*ATTRIBUTES, *(each for each in base.attributes if each.name not in names)]
 
     def publish() -> None:
         store.sequence += 1
         now = datetime.datetime.now(datetime.UTC).isoformat()
+        base = next(worlds)
+        more = [each for each in base.attributes if each.name not in names]
         made = msgspec.structs.replace(
             base,
             environment=ENVIRONMENT,
             sequence=store.sequence,
             published_at=now,
-            attributes=attributes,
+            attributes=[*ATTRIBUTES, *more],
         )
         store.put(wire.encode(made))
 
@@ -182,8 +195,10 @@ def main() -> None:
     }
     for name, part in (("sdk", sdk), ("edge", edge)):
         if chosen.only in (None, name):
-            found[name] = part(chosen.swaps)
-            print(name, json.dumps(found[name]))
+            for changed in (1, FLAGS):
+                told = f"{name}, {changed:,} flags changed"
+                found[told] = part(chosen.swaps, changed)
+                print(told, json.dumps(found[told]))
     if chosen.only is None:
         target = ROOT / "bench" / "results" / "swap.json"
         target.write_text(json.dumps(found, indent=1) + "\n")

@@ -21,6 +21,7 @@ from edge.state import State, World
 from edge.stream import Listeners
 from huidu.engine import Compiled
 from huidu.model import Snapshot
+from huidu.turns import taking_turns
 
 if TYPE_CHECKING:
     from uvicorn.server import ServerState
@@ -112,13 +113,17 @@ class Edge:
         """A world whose first checks will not have to wait for code; called in a thread."""
         asked = {flag for flag, _ in list(self.metrics.answers)} or compiled.flags
         warmed = [flag for flag in asked if flag in compiled.flags][:MOST_WARMED]
-        compiled.warm(warmed)
+        pause = taking_turns()
+        for flag in warmed:
+            compiled.check_of(flag)
+            pause()
         made = World(snapshot, compiled, version, self.metrics.answers, blob)
         before = self.state.world
         if before is not None:
             made.take_over(before)
         for flag in warmed[:MOST_PACKED]:
             made.packed_of(flag)
+            pause()
         for kind in [] if before is None else list(before.checks_for):
             if len(made.flags_for(kind)) <= MOST_WARMED:
                 made.reading_for(kind)

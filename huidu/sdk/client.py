@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -19,10 +20,14 @@ from huidu.sdk.held import HeldFacts
 from huidu.sdk.snapshots import Disk, Keeper
 from huidu.sdk.transport import Transport, Unreachable
 from huidu.sdk.values import NOTHING, Asking, overrides, refusal, shown_or, value_or
+from huidu.turns import taking_turns
 
 logger = logging.getLogger("huidu.sdk")
 
 T = TypeVar("T")
+
+MOST_MADE_AHEAD: Final = 1_000
+"""Flags that were asked for whose functions are made before a new snapshot is used."""
 
 CALLERS: Final = frozenset({AttributeSource.CALLER, AttributeSource.EITHER})
 
@@ -225,14 +230,20 @@ class Client(Asking):
         return check
 
     def _swap(self, compiled: Compiled, version: str) -> None:
-        # Other threads may be adding to it.
-        ready = dict(self._ready_checks)
-        self._ready_checks = {
-            flag: check for flag, check in ready.items() if flag in compiled.unchanged
-        }
-        self._current = compiled, self._ready_checks
+        ready: dict[str, BareCheck] = {}
+        pause = taking_turns()
+        asked = dict(self._ready_checks)  # other threads may be adding to it
+        for flag in list(asked)[:MOST_MADE_AHEAD]:
+            if flag in compiled.unchanged:
+                ready[flag] = asked[flag]
+            elif flag in compiled.flags:
+                with suppress(Exception):  # its first check says what is wrong
+                    ready[flag] = self._made(compiled, flag)
+                pause()
+        self._ready_checks = ready
+        self._current = compiled, ready
         for flag in tuple(overrides):  # one that began a moment ago
-            self._ready_checks.pop(flag, None)
+            ready.pop(flag, None)
         self.version = version
         for listener in self._listeners:
             try:
