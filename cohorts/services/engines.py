@@ -297,19 +297,26 @@ def events(
     Raises:
         InputError: a column is missing or holds another kind of value.
     """
+    read = as_told(engine, paths, columns, zone)
+    if "unreadable" not in read.columns:
+        return read
+    kept = read.unreadable.ifelse(ibis.null("string"), read.event_id)
+    return read.mutate(event_id=kept).drop("unreadable")
+
+
+def as_told(
+    engine: Engine, paths: Sequence[Path], columns: Mapping[str, str], zone: str | None
+) -> Any:
+    """`events` with every id that a file has, and where an amount may be none, ``unreadable``."""
     table = engine.read(paths)
     missing = [theirs for theirs in columns.values() if theirs not in table.columns]
     if missing:
         raise InputError(f"{paths[0].name}: expected a column {missing[0]}, found none")
     event_id, user_id = (_text(table[columns[name]]) for name in ("event_id", "user_id"))
     paid_at = _moment(engine, table[columns["paid_at"]], zone, paths[0])
-    read = table.select(
+    return table.select(
         event_id=event_id, user_id=user_id, paid_at=paid_at, **_amount(table, columns)
     )
-    if "unreadable" not in read.columns:
-        return read
-    kept = read.unreadable.ifelse(ibis.null("string"), read.event_id)
-    return read.mutate(event_id=kept).drop("unreadable")
 
 
 def _amount(table: Any, columns: Mapping[str, str]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final
@@ -59,16 +59,24 @@ def size_of(path: Path) -> int:
     return int(_parquet(path).metadata.num_rows) if is_parquet(path) else path.stat().st_size
 
 
-def nulls_of(path: Path, names: Sequence[str]) -> int:
-    """How many cells of these columns of a Parquet file are missing, as far as it says."""
-    metadata = _parquet(path).metadata
-    found = 0
-    for group in range(metadata.num_row_groups):
-        for number in range(metadata.num_columns):
-            column = metadata.row_group(group).column(number)
-            if column.path_in_schema in names and column.statistics is not None:
-                found += column.statistics.null_count or 0
-    return found
+def nulls_of(path: Path, name: str) -> int:
+    """How many cells of a column of a Parquet file are missing, as far as it says."""
+    return sum((told.null_count or 0) for told in _statistics(path, name) if told is not None)
+
+
+def is_whole(path: Path, name: str) -> bool:
+    """Whether a column of a Parquet file says that no cell is missing and no text empty."""
+    return all(
+        told is not None and told.has_null_count and told.null_count == 0
+        for told in _statistics(path, name)
+    ) and least_of(path, name) not in (None, "", b"")
+
+
+def is_floating(path: Path, name: str) -> bool:
+    """Whether a column of a Parquet file may hold what is no number."""
+    import pyarrow  # type: ignore[import-untyped]
+
+    return bool(pyarrow.types.is_floating(_parquet(path).schema_arrow.field(name).type))
 
 
 def least_of(path: Path, name: str) -> Any:
@@ -79,22 +87,27 @@ def least_of(path: Path, name: str) -> Any:
 
 def bounds_of(path: Path, name: str) -> tuple[Any, Any] | None:
     """The least and greatest value of a column of a Parquet file; None where it does not say."""
-    metadata = _parquet(path).metadata
     least = most = None
+    for told in _statistics(path, name):
+        if told is None or not told.has_min_max:
+            return None
+        try:
+            low, high = told.min, told.max
+        except (ValueError, OverflowError):  # a moment beyond what Python can say
+            return None
+        least = low if least is None else min(least, low)
+        most = high if most is None else max(most, high)
+    return None if least is None else (least, most)
+
+
+def _statistics(path: Path, name: str) -> Iterator[Any]:
+    """What each row group of a Parquet file says of a column; None where it says nothing."""
+    metadata = _parquet(path).metadata
     for group in range(metadata.num_row_groups):
         for number in range(metadata.num_columns):
             column = metadata.row_group(group).column(number)
             if column.path_in_schema == name:
-                told = column.statistics
-                if told is None or not told.has_min_max:
-                    return None
-                try:
-                    low, high = told.min, told.max
-                except (ValueError, OverflowError):  # a moment beyond what Python can say
-                    return None
-                least = low if least is None else min(least, low)
-                most = high if most is None else max(most, high)
-    return None if least is None else (least, most)
+                yield column.statistics
 
 
 def is_parquet(path: Path) -> bool:

@@ -22,6 +22,9 @@ MANY_ROWS: Final = 100_000
 MOST_DAYS: Final = 62
 """A file whose payments span more days is read to learn which."""
 
+MOST_AMOUNT: Final = 10**16
+"""The first amount that 18 digits, two of them behind the point, cannot say."""
+
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """Where payments are and how to read them.
@@ -66,7 +69,7 @@ def _told(path: Path, columns: Mapping[str, str], plan: Plan) -> Source | None:
     if not files.is_parquet(path) or (rows := files.size_of(path)) < MANY_ROWS:
         return None
     bounds = files.bounds_of(path, columns["paid_at"])
-    if bounds is None or _may_hold_refunds(path, columns):
+    if bounds is None or _doubtful_ids(path, columns) or _doubtful_amounts(path, columns):
         return None
     if not all(isinstance(each, datetime.datetime) and each.tzinfo for each in bounds):
         return None
@@ -75,29 +78,27 @@ def _told(path: Path, columns: Mapping[str, str], plan: Plan) -> Source | None:
     if (last - first).days > MOST_DAYS:
         return None
     found = path.stat()
-    needed = [columns[name] for name in ("event_id", "user_id", "paid_at")]
     return Source(
         size=found.st_size,
         changed_ns=found.st_mtime_ns,
         rows=rows,
         refunds=0,
-        unreadable=files.nulls_of(path, needed),
+        unreadable=files.nulls_of(path, columns["paid_at"]),
         days=[first + datetime.timedelta(days=day) for day in range((last - first).days + 1)],
     )
 
 
 def _read(engine: Engine, path: Path, columns: Mapping[str, str], plan: Plan) -> Source:
     found = path.stat()
-    events = with_day(engine, engines.events(engine, [path], columns, plan.zone), plan)
-    nulls = 0
+    read = engines.as_told(engine, [path], columns, plan.zone)
+    events = with_day(engine, read, plan)
     bad = events.day.isnull()  # no moment, or one without end
-    if files.is_parquet(path):
-        # Its statistics know how many ids are missing; reading them would cost as much as counting.
-        nulls = files.nulls_of(path, [columns["event_id"], columns["user_id"]])
-    else:
-        bad |= (events.event_id.fill_null("") == "") | (events.user_id.fill_null("") == "")
+    for name in _doubtful_ids(path, columns):
+        bad |= events[name].fill_null("") == ""
     refund = ibis.literal(False)
-    if _may_hold_refunds(path, columns):
+    if _doubtful_amounts(path, columns):
+        if "unreadable" in events.columns:
+            bad |= events.unreadable
         refund = (events.amount_cny < 0).fill_null(False) & ~bad
     table = events.mutate(refund=refund, bad=bad)
     per_day = table.group_by("day").aggregate(
@@ -111,7 +112,7 @@ def _read(engine: Engine, path: Path, columns: Mapping[str, str], plan: Plan) ->
         changed_ns=found.st_mtime_ns,
         rows=sum(row["rows"] for row in rows),
         refunds=sum(row["refunds"] for row in rows),
-        unreadable=sum(row["unreadable"] for row in rows) + nulls,
+        unreadable=sum(row["unreadable"] for row in rows),
         days=sorted(row["day"] for row in rows if row["day"] is not None),
     )
 
@@ -120,10 +121,24 @@ def with_day(engine: Engine, events: ibis.Table, plan: Plan) -> ibis.Table:
     return events.mutate(day=engine.day_of(events.paid_at, plan.utc_offset))
 
 
-def _may_hold_refunds(path: Path, columns: Mapping[str, str]) -> bool:
+def _doubtful_ids(path: Path, columns: Mapping[str, str]) -> list[str]:
+    """Our names of ids that may be missing from rows.
+
+    Where the file itself says that none is, reading them would cost as much as counting.
+    """
+    names = ["event_id", "user_id"]
+    if not files.is_parquet(path):
+        return names
+    return [name for name in names if not files.is_whole(path, columns[name])]
+
+
+def _doubtful_amounts(path: Path, columns: Mapping[str, str]) -> bool:
+    """Whether amounts may be refunds, or none at all."""
     if "amount_cny" not in columns:
         return False
-    if not files.is_parquet(path):
+    if not files.is_parquet(path) or files.is_floating(path, columns["amount_cny"]):
+        return True  # what is no number stands in no statistics
+    bounds = files.bounds_of(path, columns["amount_cny"])
+    if bounds is None or not all(isinstance(each, int | Decimal) for each in bounds):
         return True
-    least = files.least_of(path, columns["amount_cny"])
-    return not isinstance(least, int | float | Decimal) or not least >= 0
+    return not (bounds[0] >= 0 and bounds[1] < MOST_AMOUNT)

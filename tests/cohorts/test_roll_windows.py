@@ -309,6 +309,29 @@ def test_a_moment_without_end_is_no_payment(store, duck, tmp_path):
     assert counts(store, duck) == {("u", TODAY): 1}
 
 
+@pytest.mark.parametrize("many_rows", [100_000, 1])
+def test_a_row_of_parquet_that_lacks_several_things_is_one_unreadable_row(
+    store, duck, tmp_path, monkeypatch, many_rows
+):
+    monkeypatch.setattr(tile_sources, "MANY_ROWS", many_rows)
+    path = tmp_path / "a.parquet"
+    duckdb.connect().execute(
+        f"""SET TimeZone = 'UTC'; COPY (
+            SELECT event_id, user_id, amount::DOUBLE AS amount_cny,
+                   CASE WHEN timed THEN TIMESTAMPTZ '2026-05-20 10:00:00+00' END AS paid_at
+            FROM (VALUES
+                ('1', 'u', true, '5'), ('1', 'u', true, '5'), ('5', 'u', true, '-5'),
+                (NULL, NULL, true, '5'), (NULL, NULL, NULL, NULL), (NULL, 'u', true, '-5'),
+                ('', 'u', true, '5'), ('2', '', true, '5'), ('3', 'u', true, 'nan'),
+                ('4', 'u', NULL, '5'), ('6', 'u', true, NULL)
+            ) AS t(event_id, user_id, timed, amount)
+        ) TO '{path}' (FORMAT parquet)"""
+    )
+    found = tiles.update(store, duck, tile_sources.Plan(paths=[path]))
+    assert (found.rows, found.counted, found.duplicates) == (11, 2, 1)
+    assert (found.refunds, found.unreadable) == (1, 7)
+
+
 def parquet(path: Path, first: int, last: int, days: int = 3) -> Path:
     """Payments `first` to `last`, every other one a repeat."""
     duckdb.connect().execute(
