@@ -220,9 +220,14 @@ class Spark:
         return self._view(self._session.read.parquet(*(path.absolute().as_uri() for path in paths)))
 
     def _view(self, frame: Any) -> Any:
+        from pyspark.sql import types  # type: ignore[import-not-found,unused-ignore]
+
         name = ibis.util.gen_name("huidu")
         frame.createOrReplaceTempView(name)
-        return self._connection.table(name)
+        table = self._connection.table(name)
+        # Spark's TIMESTAMP is a moment, which ibis takes for a local time as it does TIMESTAMP_NTZ.
+        moments = [each.name for each in frame.schema if type(each.dataType) is types.TimestampType]
+        return table.cast(dict.fromkeys(moments, dt.Timestamp(timezone="UTC")))
 
     def instant(self, local: Any, zone: str) -> Any:
         return _to_utc_timestamp(local, zone)
@@ -330,6 +335,8 @@ def _amount(table: Any, columns: Mapping[str, str]) -> dict[str, Any]:
     given = raw.notnull()
     if raw.type().is_string():
         given &= raw.strip() != ""
+    elif raw.type().is_floating():
+        given |= raw.isnan().fill_null(False)  # which Spark, by ibis, takes for missing
     return {"amount_cny": amount, "unreadable": given & amount.isnull()}
 
 

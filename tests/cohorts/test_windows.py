@@ -11,6 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import duckdb
 import pytest
 from django.db import connection
 from django.db.models import Sum
@@ -165,6 +166,34 @@ def test_live_rows_engines_tiles_packed_records_and_a_count_by_hand_agree(
         facts = packed(user, newest).attributes
         counted = (facts["weekly_payments"], facts["monthly_payments"])
         assert counted == expected.get(user, (0, 0, 0))[:2]
+
+
+def test_parquet_is_read_alike_by_every_engine(any_engine, tmp_path):
+    """Moments in UTC, one around midnight of Shanghai; what is missing; an amount that is none."""
+    path = tmp_path / "a.parquet"
+    duckdb.connect().execute(
+        f"""SET TimeZone = 'UTC'; COPY (
+            SELECT event_id, user_id, amount::DOUBLE AS amount_cny,
+                   ('2026-05-' || time || ':00+00')::TIMESTAMPTZ AS paid_at
+            FROM (VALUES
+                ('1', 'u', '19 15:59', '5'), ('1', 'u', '19 15:59', '5'),
+                ('2', 'u', '19 16:00', NULL), ('3', 'u', NULL, '5'), ('4', 'u', '20 10:00', 'nan'),
+                ('5', 'u', '20 10:00', '-5'), (NULL, NULL, '20 10:00', '5'),
+                ('', 'u', '20 10:00', '5')
+            ) AS t(event_id, user_id, time, amount)
+        ) TO '{path}' (FORMAT parquet)"""
+    )
+    store = tile_store.Store(tmp_path / "tiles")
+    with store.opened():
+        found = tiles.update(store, any_engine, tile_sources.Plan(paths=[path]))
+        assert (found.rows, found.counted, found.duplicates) == (8, 2, 1)
+        assert (found.refunds, found.unreadable) == (1, 4)
+        table = store.tiles(any_engine, [batch.part for batch in store.state.batches])
+        days = {(row["user_id"], row["day"]): row["count"] for row in any_engine.rows(table)}
+    assert days == {
+        ("u", datetime.date(2026, 5, 19)): 1,
+        ("u", datetime.date(2026, 5, 20)): 1,
+    }
 
 
 @pytest.mark.parametrize(
