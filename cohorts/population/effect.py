@@ -31,6 +31,7 @@ class Effect(msgspec.Struct):
 
     Who passes everything but has no place of a funding partner yet counts as passing; `waiting`
     says how many those are after the change. `steps` are in the order of the check after it.
+    `unchanged`: the same tests decide before and after, so nobody gains or loses, whoever was read.
     """
 
     as_of: datetime.datetime
@@ -40,6 +41,7 @@ class Effect(msgspec.Struct):
     gain: int = 0
     lose: int = 0
     waiting: int = 0
+    unchanged: bool = False
     steps: list[Refused] = []
 
 
@@ -62,6 +64,7 @@ def count(
         NotHeld: the table cannot answer exactly.
     """
     terms = terms or Terms(people.table)
+    found = Effect(people.about.as_of, people.scale())
     every = FlagSql(after, flag_key, terms, weights=weights).steps
     refusing = _without_waiting(every)
     marks = Marks()
@@ -72,7 +75,7 @@ def count(
         # Most steps say the same before and after.
         steps = _without_waiting(FlagSql(before, flag_key, terms).steps)
         was = marks.none([marks.like(each.ways) for each in steps])
-    found = Effect(people.about.as_of, people.scale())
+        found.unchanged = {each.ways for each in steps} == {each.ways for each in refusing}
     found.steps = [Refused(each.kind, each.key, each.why) for each in refusing]
     names = ", ".join(marks.names)
     # Some hundred sets of steps refuse somebody: what each means is asked of these alone.

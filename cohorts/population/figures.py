@@ -7,6 +7,9 @@ from typing import Final
 
 import msgspec
 
+from huidu.model import PPM
+from huidu.sampling import size_of_draw
+
 Z: Final = 1.959964
 """Of a normal distribution, 95 % lies within so many standard deviations."""
 
@@ -48,3 +51,9 @@ class Scale(msgspec.Struct, frozen=True):
         half = sqrt(z2 * part * (1 - part) + z2 * z2 / 4) / (1 + z2)
         error = max(middle + half - part, part - middle + half)
         return Figure(round(part * self.users), ceil(error * self.users))
+
+    def share_of(self, counted: int, share_ppm: int) -> Figure:
+        """How many a draw of this share takes of those whom a count among the read stands for."""
+        whole = self.of(counted)
+        error = ceil(whole.error * share_ppm / PPM)
+        return Figure(size_of_draw(share_ppm, whole.users), error)

@@ -70,6 +70,8 @@ class Comparison:
     after: Reach = field(default_factory=Reach)
     gain: int = 0
     lose: int = 0
+    unchanged: bool = False
+    """Both rules say the same of everybody, whoever was read."""
     portrait: Portrait = field(default_factory=Portrait)
     """Of the users whom `after` matches."""
 
@@ -149,6 +151,7 @@ def in_table(
         everybody=everybody,
     )
     found = Comparison(people.about.as_of, people.scale(everybody=everybody))
+    found.unchanged = was == fits
     portrait = found.portrait
     portrait.tiers = {name: Counter() for name in tiers}
     codes = people.about.kept.codes.get("region", [])

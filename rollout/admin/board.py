@@ -286,7 +286,9 @@ def _reached(
         return None, gettext("everybody in “%(cohort)s” whom the gates let pass") % {
             "cohort": label_of(current.audience)
         }
-    return known, gettext("%(users)s users") % {"users": f"{known:,}"}
+    return known, gettext("up to %(users)s users drawn, as far as the gates allow") % {
+        "users": f"{known:,}"
+    }
 
 
 def lights(stage: Stage, latest: Decision | None, labels: dict[str, str]) -> list[GuardLight]:

@@ -11,6 +11,7 @@ from cohorts.admin.fields import shown_percent
 from cohorts.population.effect import Effect, Refused
 from cohorts.population.figures import Figure, Scale
 from cohorts.population.sql import NotHeld
+from cohorts.services.preview import Comparison
 from cohorts.wording import label_of
 from huidu import reasons
 from huidu.errors import HuiduError
@@ -40,14 +41,26 @@ def figure(scale: Scale, counted: int) -> str:
     return in_digits(scale.of(counted))
 
 
-def in_digits(users: Figure) -> str:
-    """``9,588``, or ``≈ 9,588 ± 120``."""
-    return f"≈ {users.users:,} ± {users.error:,}" if users.error else f"{users.users:,}"
+def in_digits(told: Figure, sign: str = "") -> str:
+    """``9,588``, or ``≈ 9,590 ± 130``: no digits that the error makes meaningless.
+
+    The error is rounded up to two digits, and the figure to the same place.
+    """
+    if not told.error:
+        return f"{sign}{told.users:,}"
+    unit = 10 ** max(len(str(told.error)) - 2, 0)
+    error = -(-told.error // unit) * unit
+    return f"≈ {sign}{round(told.users / unit) * unit:,} ± {error:,}"
 
 
-def short(scale: Scale, counted: int) -> str:
-    """The same for a table, whose head tells the error."""
-    return f"{scale.of(counted).users:,}" if scale.exact else f"≈ {scale.of(counted).users:,}"
+def moved(found: Effect | Comparison, counted: int) -> str:
+    """How many gain or lose; nobody, for sure, where nothing changes."""
+    return "0" if found.unchanged else figure(found.scale, counted)
+
+
+def share(scale: Scale, percent: str) -> str:
+    """A share among those who were read, as a share of everybody."""
+    return percent if scale.exact else f"≈ {percent}"
 
 
 def tell(counted: Callable[[], list[Told]], environment: str) -> dict[str, list[Any]]:
@@ -72,7 +85,8 @@ def tell(counted: Callable[[], list[Told]], environment: str) -> dict[str, list[
         flag = flags[each.flag]
         notes += _sentences(each, label_of(flag))
         groups += _bars(each.effect, flag)
-    return {"notes": notes, "groups": groups}
+    estimated = [each.effect.scale for each in effects if not each.effect.scale.exact]
+    return {"notes": notes, "groups": groups, "estimated": estimated}
 
 
 def _sentences(told: Told, name: str) -> list[str]:
@@ -81,7 +95,7 @@ def _sentences(told: Told, name: str) -> list[str]:
     if told.drawn is not None and told.eligible is not None:
         sentences.append(
             gettext("Drawn now: %(drawn)s of %(eligible)s eligible users.")
-            % {"drawn": figure(scale, told.drawn), "eligible": figure(scale, told.eligible)}
+            % {"drawn": _drawn(told), "eligible": figure(scale, told.eligible)}
         )
     sentences.append(
         gettext(
@@ -91,8 +105,8 @@ def _sentences(told: Told, name: str) -> list[str]:
         % {
             "flag": name,
             "after": figure(scale, found.after),
-            "gain": figure(scale, found.gain),
-            "lose": figure(scale, found.lose),
+            "gain": moved(found, found.gain),
+            "lose": moved(found, found.lose),
         }
     )
     if told.left is not None:
@@ -104,6 +118,13 @@ def _sentences(told: Told, name: str) -> list[str]:
             % {"waiting": figure(scale, found.waiting), "left": f"{told.left:,}"}
         )
     return sentences
+
+
+def _drawn(told: Told) -> str:
+    scale, drawn, eligible = told.effect.scale, told.drawn or 0, told.eligible or 0
+    if told.share_ppm is None:
+        return figure(scale, drawn)
+    return in_digits(scale.share_of(eligible, told.share_ppm))
 
 
 def _bars(found: Effect, flag: Flag) -> list[dict[str, Any]]:
@@ -134,8 +155,8 @@ def _line(name: str, counted: int, scale: Scale, sign: str = "") -> dict[str, An
     return {
         "name": name,
         "users": scale.of(counted).users,
-        "text": f"{sign}{short(scale, counted)}",
-        "share": shown_percent(part),
+        "text": in_digits(scale.of(counted), sign),
+        "share": share(scale, shown_percent(part)),
     }
 
 

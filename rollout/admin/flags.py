@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, Final
 
 from django.contrib import admin
@@ -103,15 +103,19 @@ def _counted(flag: Flag, nobody: str, some: Callable[[int], str]) -> str:
         reach = reaches.users_shown(flag)
     except HuiduError as fault:
         return faults.in_words(fault)
-    if timezone.now() - reach.as_of > A_WHILE:
-        at = timezone.localtime(reach.as_of).strftime("%Y-%m-%d %H:%M")
-        counted = " " + gettext("By the facts of %(at)s.") % {"at": at}
-    else:
-        counted = ""
+    counted = by_the_facts_of(reach.as_of)
     users = reach.users
     if users.users == 0 and not users.error:
         return nobody + counted
     return some(users.users) % {"users": in_digits(users)} + counted
+
+
+def by_the_facts_of(as_of: datetime) -> str:
+    """A sentence, with a space in front, about how old a count is; nothing for a new one."""
+    if timezone.now() - as_of <= A_WHILE:
+        return ""
+    at = timezone.localtime(as_of).strftime("%Y-%m-%d %H:%M")
+    return " " + gettext("By the facts of %(at)s.") % {"at": at}
 
 
 def _kill(flag: Flag, by: Actor, values: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.utils.translation import gettext
+from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
 from cohorts.admin.fields import shown_percent
@@ -15,6 +15,7 @@ from huidu.errors import HuiduError
 from huidu.model import PPM
 from rollout.admin import faults, flags
 from rollout.admin.acts import Act, calling, requesting
+from rollout.admin.effect_told import in_digits
 from rollout.models import Rollout
 from rollout.services import drawn_steps, dry_run, eligibility, rollouts
 
@@ -65,11 +66,13 @@ def _stage_reach(stage: Any) -> str:
         found = preview.preview(eligibility.eligible(stage))
     except HuiduError as fault:
         return f"{sentence} {faults.in_words(fault)}"
-    eligible = found.scale.of(found.after.matched).users
-    sentence += " " + gettext("About %(users)s users, gates included.") % {
-        "users": f"{round(eligible * stage.share_ppm / 1_000_000):,}"
-    }
-    return sentence
+    told = found.scale.share_of(found.after.matched, stage.share_ppm)
+    counted = ngettext(
+        "That is %(users)s user, gates included.",
+        "That is %(users)s users, gates included.",
+        told.users,
+    ) % {"users": in_digits(told)}
+    return f"{sentence} {counted}{flags.by_the_facts_of(found.as_of)}"
 
 
 ACTS = (

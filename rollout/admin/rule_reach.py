@@ -21,7 +21,7 @@ from cohorts.services.audience import Rungs
 from cohorts.wording import label_of
 from huidu.model import PPM, User
 from rollout.admin import board, effect_told
-from rollout.admin.effect_told import figure, short
+from rollout.admin.effect_told import figure, in_digits, moved
 from rollout.models import Flag, Gate, Rollout, Stage
 from rollout.services import effects, eligibility
 
@@ -86,7 +86,7 @@ def of_stage(asked: Mapping[str, Any], *, sample: bool) -> dict[str, Any]:
             gettext("A share of %(share)s draws %(users)s of them.")
             % {
                 "share": shown_percent(share),
-                "users": figure(found.scale, found.after.matched * share // PPM),
+                "users": in_digits(found.scale.share_of(found.after.matched, share)),
             }
         )
     if saved:
@@ -154,7 +154,7 @@ def _told(
             "matched": figure(found.scale, after.matched),
             "population": f"{found.scale.users:,}",
         },
-        "as_of": worth(found.scale, found.as_of),
+        "as_of": worth(found.scale, found.as_of, effect.get("estimated", [])),
         "notes": notes,
         "groups": (groups if after.matched else []) + effect.get("groups", []),
         "sample_title": gettext("%(count)s of them to look at") % {"count": len(portrait.sample)},
@@ -162,9 +162,19 @@ def _told(
     }
 
 
-def worth(scale: Scale, as_of: datetime) -> str:
-    """What the figures are worth, and of when they are."""
+def worth(scale: Scale, as_of: datetime, effects: list[Scale]) -> str:
+    """What the figures are worth, and of when they are.
+
+    Args:
+        effects: of estimates that are told beside them.
+    """
     at = date_format(timezone.localtime(as_of), "Y-m-d H:i:s")
+    if scale.exact and effects:
+        return gettext(
+            "Who matches is exact: every known user was judged, as of %(at)s. Figures with ≈ are "
+            "estimated from %(read)s users, picked evenly: in 95 of 100 cases the true figure lies "
+            "within ±."
+        ) % {"at": at, "read": f"{effects[0].read:,}"}
     if scale.exact:
         return gettext("Exact: every known user was judged, as of %(at)s.") % {"at": at}
     return gettext(
@@ -175,8 +185,8 @@ def worth(scale: Scale, as_of: datetime) -> str:
 
 def _against_now(found: preview.Comparison) -> str:
     return gettext("Against now: %(gain)s users gain, %(lose)s users lose") % {
-        "gain": figure(found.scale, found.gain),
-        "lose": figure(found.scale, found.lose),
+        "gain": moved(found, found.gain),
+        "lose": moved(found, found.lose),
     }
 
 
@@ -194,7 +204,12 @@ def _group(title: str, lines: list[tuple[str, int]], found: preview.Comparison) 
 def _line(name: str, counted: int, found: preview.Comparison) -> dict[str, Any]:
     total, users = found.after.matched, found.scale.of(counted).users
     share = shown_percent(round(counted * 1_000 / total) * 1_000) if total else ""
-    return {"name": name, "users": users, "text": short(found.scale, counted), "share": share}
+    return {
+        "name": name,
+        "users": users,
+        "text": figure(found.scale, counted),
+        "share": effect_told.share(found.scale, share) if share else "",
+    }
 
 
 def _regions(portrait: preview.Portrait) -> list[tuple[str, int]]:

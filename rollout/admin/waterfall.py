@@ -13,6 +13,7 @@ from django.utils.translation import get_language, gettext
 
 from cohorts import downloads
 from cohorts.admin.fields import shown_percent
+from cohorts.population import people
 from cohorts.population.figures import Scale
 from cohorts.regions import name_of
 from cohorts.wording import label_of
@@ -58,7 +59,12 @@ def page(request: HttpRequest) -> HttpResponse:
     if context["asked"]:
         try:
             key = context["asked"].replace("\0", "")
-            found = waterfall.count(environment, key, now="now" in request.GET)
+            found = waterfall.count(
+                environment,
+                key,
+                now="now" in request.GET,
+                everybody="everybody" in request.GET,
+            )
         except HuiduError as fault:
             context["fault"] = faults.in_words(fault)
         else:
@@ -83,8 +89,8 @@ def _told(found: waterfall.Waterfall, environment: str) -> dict[str, object]:
             {
                 "label": named(step.key),
                 "why": step.why,
-                "refused": effect_told.short(scale, step.refused),
-                "left": effect_told.short(scale, left),
+                "refused": effect_told.figure(scale, step.refused),
+                "left": effect_told.figure(scale, left),
                 "left_width": _width(left, found.users),
                 "refused_width": _width(step.refused, found.users),
                 "eligible": _more(scale, step.eligible),
@@ -95,6 +101,7 @@ def _told(found: waterfall.Waterfall, environment: str) -> dict[str, object]:
     return {
         "found": found,
         "exact": scale.exact,
+        "too_many": people.too_many(),
         "users": f"{scale.users:,}",
         "shown": effect_told.figure(scale, found.shown),
         "open": effect_told.figure(scale, found.open),
@@ -125,7 +132,7 @@ def _width(users: int, whole: int) -> str:
 
 
 def _more(scale: Scale, counted: int | None) -> str:
-    return "—" if counted is None else f"+{effect_told.short(scale, counted)}"
+    return "—" if counted is None else effect_told.in_digits(scale.of(counted), "+")
 
 
 def _percent(part: float) -> str:
@@ -139,12 +146,22 @@ def _shares(
     return [
         {
             "label": named(key) if key else gettext("unknown"),
-            "users": effect_told.short(scale, each.users),
-            "shown": effect_told.short(scale, each.shown),
-            "share": _percent(each.part),
+            "users": effect_told.figure(scale, each.users),
+            "shown": effect_told.figure(scale, each.shown),
+            "share": _part(scale, each),
         }
         for key, each in groups.items()
     ]
+
+
+def _part(scale: Scale, group: waterfall.Share) -> str:
+    """The share of a group that is shown it, with its error where a sample was read."""
+    told = _percent(group.part)
+    whole = scale.of(group.users).users
+    if scale.exact or not group.users:
+        return told
+    error = Scale(group.users, whole).of(group.shown).error / whole
+    return f"≈ {told} ± {_percent(error)}"
 
 
 def _days(rows: list[WaterfallDay], environment: str) -> list[dict[str, object]]:

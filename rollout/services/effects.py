@@ -40,6 +40,7 @@ class Told(msgspec.Struct, frozen=True):
     """An effect on one flag. `left`: places funding partners can give today; None: no gate asks.
 
     `drawn` and `eligible` are the draw of a stage that has not begun, among the users read.
+    `share_ppm`: the share that alone says how many are drawn; None where earlier draws do.
     """
 
     flag: str
@@ -47,6 +48,7 @@ class Told(msgspec.Struct, frozen=True):
     left: int | None = None
     drawn: int | None = None
     eligible: int | None = None
+    share_ppm: int | None = None
 
 
 def of_cohort(environment: str, key: str, rule: model.Rule) -> list[Told]:
@@ -139,12 +141,14 @@ def _entered(people: People, live: Compiled, plan: Planned) -> Told:
     terms = Terms(people.table)
     reader = reader_of(live)
     weight = _weight_at_draw(people, terms, reader, slot, weights)
-    drawn = eligible = None
+    drawn = eligible = by_share = None
     if plan.share_ppm < PPM:
         at_least = 0 if plan.saved is None else previous_threshold(plan.rollout, plan.saved)
         rule = reader.read(eligible_of(flag, plan.audience), "audience")
         result = _draw(people, terms, terms.rule(rule), rollout, weight, plan.share_ppm, at_least)
         drawn, eligible = result.admitted, result.population
+        if drawn == sampling.size_of_draw(plan.share_ppm, eligible):
+            by_share = plan.share_ppm
         threshold = min(result.threshold, FULL_THRESHOLD - 1)
         stage = msgspec.structs.replace(stage, threshold=threshold)
     rollout = msgspec.structs.replace(
@@ -165,7 +169,7 @@ def _entered(people: People, live: Compiled, plan: Planned) -> Told:
         weights={slot: weight} if rollout.sticky else None,
         terms=terms,
     )
-    return Told(flag.key, found, _left(flag), drawn, eligible)
+    return Told(flag.key, found, _left(flag), drawn, eligible, by_share)
 
 
 def _draw(

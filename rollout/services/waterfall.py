@@ -22,7 +22,7 @@ from cohorts.population.sql import NotHeld
 from cohorts.population.waterfall import Cell
 from cohorts.selectors import day_of
 from huidu.engine import Compiled
-from huidu.errors import InputError
+from huidu.errors import InputError, StateError
 from rollout.services import population
 from rollout.services.answering import compiled_snapshot, snapshot_in_force
 from rollout.services.effects import refuse_if_drawn_since
@@ -118,10 +118,17 @@ def count(
 
 
 def of_today(environment: str, flag_key: str) -> Waterfall:
-    """The count that is kept of today: by today's file, else by everybody as they are."""
+    """The count that is kept of today: everybody in today's file, else everybody as they are.
+
+    Raises:
+        as `count`; StateError, too, while there are many users and the file is of another day.
+    """
     file = newest()
     today = file is not None and day_of(file.about.as_of) == day_of(timezone.now())
-    return count(environment, flag_key, now=not (today or too_many()), everybody=True)
+    if file is not None and not today and too_many():
+        made = timezone.localtime(file.about.as_of)
+        raise StateError(f"the population file is of {made:%Y-%m-%d %H:%M}, and of today none yet")
+    return count(environment, flag_key, now=not today, everybody=True)
 
 
 def _of(people: People, compiled: Compiled, flag_key: str, *, everybody: bool) -> Waterfall:

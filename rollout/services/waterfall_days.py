@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Final
 
 from cohorts import selectors as who
-from huidu.errors import HuiduError
+from huidu.errors import HuiduError, StateError
 from rollout import selectors
 from rollout.models import Flag, Rollout, WaterfallDay
 from rollout.services import waterfall
@@ -39,13 +39,22 @@ def count_missing(*, now: datetime) -> int:
             try:
                 keep(environment, waterfall.of_today(environment, flag.key), now=now)
                 done += 1
-            except HuiduError:  # too many users, or not published yet
-                logger.exception("rollout.waterfall_not_counted flag=%s", flag.key)
+            except HuiduError as lack:  # not published yet, or today's file is not made: next tick
+                logger.warning("rollout.waterfall_not_counted flag=%s why=%s", flag.key, lack)
     return done
 
 
 def keep(environment: str, found: Waterfall, *, now: datetime) -> WaterfallDay:
-    """Write one day's count; one that is there stays."""
+    """Write one day's count of everybody; one that is there stays.
+
+    Raises:
+        StateError: a sample was counted, which no row could say.
+    """
+    if not found.scale.exact:
+        raise StateError(
+            f"{found.flag}: expected a count of {found.scale.users:,} users, "
+            f"got one of {found.scale.read:,}"
+        )
     row, _ = WaterfallDay.objects.get_or_create(
         environment=environment,
         flag_key=found.flag,

@@ -470,10 +470,11 @@
 
     /* How many, who they are by bars, and some of them to look at. */
     picture(reach) {
+      const estimated = reach.groups.some((each) => each.lines.some((line) => line.text.startsWith("≈")));
       this.reach.replaceChildren(
         make("p", { class: "hd-reach-total", "data-matched": reach.matched }, reach.text),
         ...[...reach.notes, reach.as_of].filter(Boolean).map((text) => make("p", { class: "hd-quiet" }, text)),
-        make("div", { class: "hd-reach-groups" }, ...reach.groups.map((each) => this.bars(each))),
+        make("div", { class: `hd-reach-groups${estimated ? " hd-reach-estimated" : ""}` }, ...reach.groups.map((each) => this.bars(each))),
         reach.sample.length ? this.sample(reach) : "");
       if (reach.exact === false) {
         this.reach.querySelector(".hd-reach-groups").before(make("button", { type: "button", class: "hd-button hd-rule-exact",

@@ -21,6 +21,7 @@ from cohorts.population.figures import Figure, Scale
 from cohorts.population.sql import NotHeld
 from cohorts.services import population as files
 from cohorts.services import preview, profiles
+from rollout.admin.effect_told import in_digits
 from rollout.services import population
 from tests.rollout.admin import world
 
@@ -178,3 +179,29 @@ def test_a_sample_tells_its_error(counted: int, expected: Figure) -> None:
     assert told.users == expected.users
     assert told.error == pytest.approx(expected.error, rel=0.02)
     assert Scale(50, 50).of(7) == Figure(7)
+
+
+def test_a_share_of_an_estimate_is_as_sure_as_the_estimate() -> None:
+    whole = Scale(1_000_000, 100_000_000).of(250_000)
+    part = Scale(1_000_000, 100_000_000).share_of(250_000, 50_000)
+    assert part.users == whole.users // 20
+    assert part.error == pytest.approx(whole.error / 20, rel=0.01)
+    assert Scale(30, 30).share_of(30, 250_000) == Figure(8)  # as a draw rounds 7.5
+
+
+@pytest.mark.parametrize(
+    ("figure", "words"),
+    [
+        (Figure(9_588), "9,588"),
+        (Figure(0), "0"),
+        (Figure(156_838, 1_090), "≈ 156,800 ± 1,100"),
+        (Figure(159_949, 797), "≈ 159,950 ± 800"),
+        (Figure(4_886, 99), "≈ 4,886 ± 99"),
+        (Figure(0, 21), "≈ 0 ± 21"),
+    ],
+)
+def test_an_estimate_has_no_digits_that_its_error_makes_meaningless(
+    figure: Figure, words: str
+) -> None:
+    assert in_digits(figure) == words
+    assert in_digits(figure, "+") == (words.replace("≈ ", "≈ +") if figure.error else f"+{words}")
