@@ -34,6 +34,9 @@ WITHOUT_DECISION_SECONDS: Final = 60.0
 """A draw over many users takes the worker a while; on a busy machine a good while."""
 DRAW_NEWS_SECONDS: Final = 10.0
 ASKED_AGAIN: Final = 25
+DAYS_AT_MOST: Final = 105
+LOOKS_OVERDUE: Final = 3
+"""So many looks past the planned time: nothing more comes. A stage being left has one or two."""
 
 END: Final = (Rollout.Status.COMPLETED, Rollout.Status.ROLLED_BACK)
 
@@ -51,7 +54,9 @@ class Command(BaseCommand):
         parser.add_argument("--per-step", type=int, default=2_500, help="users met in one step")
         parser.add_argument("--checks-per-step", type=int, default=40, help="asked over HTTP")
         parser.add_argument("--seed", type=int, default=1)
-        parser.add_argument("--timeout", type=float, default=420.0, help="seconds at most")
+        parser.add_argument(
+            "--timeout", type=float, help=f"seconds at most; {DAYS_AT_MOST} of its days if left out"
+        )
 
     def handle(self, *args: Any, **options: Any) -> None:
         if not 0.1 <= options["seconds_per_day"] <= 3_600:
@@ -86,6 +91,9 @@ class Journey:
         self.asked = self.unlike = 0
         self.shown: list[str] = []
         self.told_of_draw = float("-inf")
+        self.overdue = 0
+        told = options["timeout"]
+        self.timeout = DAYS_AT_MOST * options["seconds_per_day"] if told is None else told
 
     def say(self, text: str) -> None:
         self.command.stdout.write(text)
@@ -111,8 +119,8 @@ class Journey:
         users: Iterator[str] = iter(())
         self.last_news = time.monotonic()
         while self.rollout.status not in END:
-            if time.monotonic() - self.began > self.options["timeout"]:
-                raise CommandError(f"not decided after {self.options['timeout']:g} seconds")
+            if time.monotonic() - self.began > self.timeout:
+                raise CommandError(f"not decided after {self.timeout:g} seconds")
             if self.rollout.current is None:
                 self.wait_for_draw()
                 continue
@@ -120,6 +128,7 @@ class Journey:
                 stage = self.rollout.current
                 assert stage is not None
                 users = iter(self.users_of(stage))
+                self.overdue = 0
                 self.announce(stage)
             assert stage is not None
             began = time.monotonic()
@@ -230,12 +239,26 @@ class Journey:
             self.last_decision = last.pk
             self.last_news = time.monotonic()
             self.say(_line(last, time.monotonic() - self.began))
+            self.note_overdue(last)
         elif self.is_drawing():
             self.last_news = time.monotonic()
         elif time.monotonic() - self.last_news > WITHOUT_DECISION_SECONDS:
             raise CommandError(
                 f"no decision for {WITHOUT_DECISION_SECONDS:g} seconds: is the worker running? "
                 "See its log in the installation's logs folder"
+            )
+
+    def note_overdue(self, last: Decision) -> None:
+        """Give up where only a person can go on; harm may still be proven after that."""
+        if self.harmful or last.code != "horizon_over" or last.stage != self.rollout.current:
+            return
+        self.overdue += not self.is_drawing()
+        if self.overdue >= LOOKS_OVERDUE:
+            days = self.options["seconds_per_day"]
+            raise CommandError(
+                f"stage {last.stage.key}: the planned time is over without a proof, with "
+                f"{self.sent:,} users met so far. Users come too slowly on this machine for days "
+                f"of {days:g} seconds: try --seconds-per-day {3 * days:g}"
             )
 
     def conclude(self) -> None:

@@ -12,6 +12,7 @@ from django.core.management import CommandError, call_command
 from django.utils import translation
 
 from huidu.errors import EvidenceError
+from rollout.management.commands import simulate_rollout
 from rollout.models import Decision, Rollout, Stage
 from rollout.services import power, readings, simulation
 from rollout.services.audit import ENGINE
@@ -144,6 +145,23 @@ def test_a_simulation_without_an_installation_says_what_to_do(
     (tmp_path / "demo.json").write_text(json.dumps(told))
     with pytest.raises(CommandError, match="nobody answers"):
         call_command("simulate_rollout", "weilidai")
+
+
+def test_a_simulation_too_slow_for_its_clock_says_so(world: World):
+    decide(world)
+    last = Decision.objects.select_related("stage__rollout").latest("pk")
+    last.code = "horizon_over"
+    journey = simulate_rollout.Journey.__new__(simulate_rollout.Journey)
+    journey.options, journey.sent, journey.overdue = {"seconds_per_day": 4.0}, 2_500, 0
+    journey.rollout, journey.harmful = last.stage.rollout, True
+    journey.rollout.current = last.stage
+    for _ in range(5):
+        journey.note_overdue(last)  # harm may be proven still
+    journey.harmful = False
+    for _ in range(simulate_rollout.LOOKS_OVERDUE - 1):
+        journey.note_overdue(last)
+    with pytest.raises(CommandError, match=r"2,500 users met so far.*--seconds-per-day 12"):
+        journey.note_overdue(last)
 
 
 def test_a_clock_is_set_only_before_the_start(world: World):
