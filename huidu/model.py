@@ -3,6 +3,8 @@
 A `Snapshot` is everything a check needs besides the user's own attributes. It is immutable: the
 publisher makes it from the database, the wire format carries it, `huidu.engine` compiles it.
 All types are frozen `msgspec.Struct`s, so decoding validates and names the path of a fault.
+What came from JSON holds no cycles, so the garbage collector need not walk it (`gc=False`): with a
+thousand flags that held a process for a tenth of a second.
 
 Shares are whole parts per million (``*_ppm``, 0..1_000_000). A user's *bucket* in a rollout is a
 64-bit integer ``u`` (see `huidu.engine.bucketing`); a stage's `threshold` is an integer ``c`` in
@@ -51,7 +53,7 @@ class AttributeSource(enum.StrEnum):
     EITHER = "either"  # the caller's context with a server key, else what the platform holds
 
 
-class Attribute(msgspec.Struct, frozen=True, kw_only=True):
+class Attribute(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One entry of the typed registry. `id` is its stable slot number in packed profiles."""
 
     id: int
@@ -62,7 +64,7 @@ class Attribute(msgspec.Struct, frozen=True, kw_only=True):
     maximum: float | None = None
 
 
-class Cohort(msgspec.Struct, frozen=True, kw_only=True):
+class Cohort(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A named audience: the rule or `include`, never `exclude` (small lists of user ids)."""
 
     key: str
@@ -71,7 +73,7 @@ class Cohort(msgspec.Struct, frozen=True, kw_only=True):
     exclude: frozenset[str] = frozenset()
 
 
-class RegionClass(msgspec.Struct, frozen=True, kw_only=True):
+class RegionClass(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one class of regions allows. `ceiling_ppm` caps the share of users by rank; 0 closes."""
 
     key: str  # "open", "restricted", "closed"
@@ -79,7 +81,7 @@ class RegionClass(msgspec.Struct, frozen=True, kw_only=True):
     payload: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-class RegionPolicy(msgspec.Struct, frozen=True, kw_only=True):
+class RegionPolicy(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Class per region code: city, else province (``440300`` -> ``440000``), else default."""
 
     classes: list[RegionClass]
@@ -87,7 +89,7 @@ class RegionPolicy(msgspec.Struct, frozen=True, kw_only=True):
     default: str
 
 
-class Partner(msgspec.Struct, frozen=True, kw_only=True):
+class Partner(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A funding partner that gives places. `regions` are codes, a province covers its cities."""
 
     number: int  # 1..32767
@@ -97,13 +99,13 @@ class Partner(msgspec.Struct, frozen=True, kw_only=True):
     is_open: bool = True  # False: gives no new places; those given stay
 
 
-class Capacity(msgspec.Struct, frozen=True, kw_only=True):
+class Capacity(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Who may give a place, in the order they are tried. How many are left is not told here."""
 
     partners: list[Partner]
 
 
-class Gate(msgspec.Struct, frozen=True, kw_only=True):
+class Gate(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One refusal a user must get past. Exactly one of `rule`, `region` and `capacity` is set.
 
     A rule gate lets pass when the rule is *definitely true*: a missing attribute refuses with
@@ -124,7 +126,7 @@ class Gate(msgspec.Struct, frozen=True, kw_only=True):
     version: int = 1
 
 
-class Tier(msgspec.Struct, frozen=True, kw_only=True):
+class Tier(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The first tier whose rule is true adds its payload to a visible answer."""
 
     key: str
@@ -132,14 +134,14 @@ class Tier(msgspec.Struct, frozen=True, kw_only=True):
     payload: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-class Weight(msgspec.Struct, frozen=True, kw_only=True):
+class Weight(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Users whom `rule` matches are drawn `weight` times as likely. First match wins, else 1."""
 
     rule: Rule
     weight: int
 
 
-class Stage(msgspec.Struct, frozen=True, kw_only=True):
+class Stage(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One step of a rollout: whom it addresses, and how far its draw reaches.
 
     `threshold` is decided once, when the stage is drawn, and never falls within a rollout.
@@ -168,7 +170,7 @@ class RolloutStatus(enum.StrEnum):
     KILLED = "killed"
 
 
-class Rollout(msgspec.Struct, frozen=True, kw_only=True):
+class Rollout(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One journey of a flag. `stages[: current + 1]` are open: widening never drops a user.
 
     `slot` is the small number under which a user's `Admission` to this rollout is packed.
@@ -182,7 +184,7 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     sticky: bool = True
 
 
-class Variant(msgspec.Struct, frozen=True, kw_only=True):
+class Variant(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One value an admitted user may get; the `share_ppm` of a flag's variants sum to PPM."""
 
     key: str
@@ -191,7 +193,7 @@ class Variant(msgspec.Struct, frozen=True, kw_only=True):
     payload: dict[str, Any] = msgspec.field(default_factory=dict)
 
 
-class Prerequisite(msgspec.Struct, frozen=True, kw_only=True):
+class Prerequisite(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Needs `flag` to be visible for the same user, in one of `variants` if any are named."""
 
     flag: str
@@ -199,7 +201,7 @@ class Prerequisite(msgspec.Struct, frozen=True, kw_only=True):
     why: str = "prerequisite.unmet"
 
 
-class Exclusion(msgspec.Struct, frozen=True, kw_only=True):
+class Exclusion(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The flag's slice [from_ppm, to_ppm) of a group whose flags never share a user."""
 
     group: str
@@ -217,7 +219,7 @@ class ValueType(enum.StrEnum):
     OBJECT = "object"
 
 
-class Flag(msgspec.Struct, frozen=True, kw_only=True):
+class Flag(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What one flag key answers. `variants` are dealt among admitted users; the rest get `off`."""
 
     key: str
@@ -300,7 +302,7 @@ class User(msgspec.Struct, frozen=True):
     lists: frozenset[int] = frozenset()
 
 
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
+class Answer(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What a check says. The user is not in it, so equal answers are one shared object.
 
     Treat `value` and `payload` as read-only.
