@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from decimal import Decimal
 from typing import Any
 from urllib.parse import urlencode
 
@@ -118,7 +119,7 @@ def _shown(request: HttpRequest, row: Profile) -> SafeString | None:
 
 
 def _in_words(fact: Any, unit: str) -> str:
-    counted = isinstance(fact, (int, float)) and not isinstance(fact, bool)
+    counted = isinstance(fact, (int, float, Decimal)) and not isinstance(fact, bool)
     return with_unit(fact, unit_of(unit)) if counted else in_words(fact)
 
 

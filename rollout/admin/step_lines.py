@@ -62,7 +62,7 @@ def lines(told: Mapping[str, Any], flag: Flag, gates: Mapping[str, Any]) -> list
     """Every step of an explanation in support's or the risk officer's voice.
 
     Args:
-        gates: rows of the flag's gates as they are now, by key.
+        gates: rows of the flag's gates by key, with what they said at the moment that is told.
     """
     words = Vocabulary.load()
     stages = {
@@ -70,15 +70,19 @@ def lines(told: Mapping[str, Any], flag: Flag, gates: Mapping[str, Any]) -> list
         for rollout in flag.rollouts.prefetch_related("stages")
         for stage in rollout.stages.all()
     }
+    # Words may be those of the past, whose rows are nowhere stored: links and classes are today's.
+    stored = {gate.key: gate for gate in flag.gates.select_related("region_policy")}
+    tiers = {tier.key: tier for tier in flag.tiers.all()}
     made: list[StepLine] = []
     for step in told["steps"]:
         kind, outcome = str(step["kind"]), str(step["outcome"])
         if kind == "variant":
             continue
-        row = gates.get(step["key"]) if kind == "gate" else stages.get(step["key"])
+        row = (stored if kind == "gate" else stages).get(step["key"])
+        named = {"gate": gates, "tier": tiers}.get(kind, stages).get(step["key"])
         made.append(
             StepLine(
-                title=_title(kind, step, row),
+                title=_title(kind, step, named),
                 kind=str(STEPS.get(kind, kind)),
                 outcome=badge(OUTCOMES.get(outcome, outcome), OUTCOME_KIND.get(outcome, "")),
                 state=outcome,

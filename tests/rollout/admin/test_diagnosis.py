@@ -10,7 +10,8 @@ from django.test import Client
 from django.urls import reverse
 from django.utils import timezone
 
-from rollout.models import AuditEntry
+from cohorts.models import Profile
+from rollout.models import AuditEntry, Gate
 from rollout.services import pseudonyms, waterfall_days
 from tests.rollout.admin import world
 
@@ -89,7 +90,16 @@ def test_the_waterfall_counts_everybody_and_comes_as_a_file(wang: Client, langua
 def test_the_page_answers_as_of_a_past_moment_and_refuses_others(wang: Client) -> None:
     asked = {"flag": "weilidai", "user": "u0001"}
     asked["at"] = timezone.localtime().strftime("%Y-%m-%d %H:%M:%S.%f")
-    assert "data-answer" in wang.get(reverse("admin:diagnose"), asked).content.decode()
+    english = {"accept-language": "en"}
+    told = wang.get(reverse("admin:diagnose"), asked, headers=english).content.decode()
+    assert "data-answer" in told
+    # Names of the past lead to the rows of today.
+    where = Gate.objects.get(region_policy__isnull=False)
+    assert reverse("admin:rollout_gate_change", args=(where.pk,)) in told
+    assert "/None/" not in told
+    user = Profile.objects.get(pk="u0001")
+    (found,) = where.region_policy.classes.filter(assignments__code=user.region)
+    assert found.label_en in told
     for days in (-4000, 4000):
         asked["at"] = (timezone.now() + timedelta(days=days)).strftime("%Y-%m-%d %H:%M:%S")
         page = wang.get(reverse("admin:diagnose"), asked)
