@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -87,7 +88,7 @@ def write(records: Iterable[tuple[str, bytes | None]], targets: Iterable[int]) -
                 fields.setdefault(key, {})[field] = record
     pipeline = client().pipeline(transaction=False)
     for key, mapping in fields.items():
-        pipeline.hset(key, mapping=mapping)
+        pipeline.hset(key, items=list(chain.from_iterable(mapping.items())))
         if len(pipeline) >= MAX_COMMANDS:
             pipeline.execute()
     for key, names in gone.items():

@@ -23,6 +23,7 @@ DAYS: Final = 31
 _PLAIN: Final = 7
 _LONGEST: Final = 31
 _ALL_ZERO: Final = "0" * DAYS
+_UNARY: Final = tuple("1" * count + "0" for count in range(8 * _LONGEST + 1))
 
 
 def pack(counts: Sequence[int]) -> bytes:
@@ -35,7 +36,7 @@ def pack(counts: Sequence[int]) -> bytes:
     """
     if len(counts) > DAYS:
         raise ProfileError(f"expected at most {DAYS} daily counts, got {len(counts)}")
-    if any(count < 0 for count in counts):
+    if counts and min(counts) < 0:
         raise ProfileError(f"expected counts of 0 or more, got {min(counts)}")
     if not any(counts):
         return b""
@@ -61,7 +62,7 @@ def _low_bits(counts: Sequence[int]) -> int:
 def _rice(counts: Sequence[int], k: int) -> bytes | None:
     """None when it takes more bytes than the length can tell."""
     missing = "0" * (DAYS - len(counts))
-    bits = "".join(["1" * (count >> k) + "0" for count in counts]) + missing
+    bits = "".join([_UNARY[count >> k] for count in counts]) + missing
     for plane in range(k):
         bits += "".join(["1" if count >> plane & 1 else "0" for count in counts]) + missing
     size = (len(bits) + 7) // 8

@@ -182,6 +182,19 @@ def test_a_rebuild_goes_on_where_it_was_stopped_and_readers_see_nothing_of_it(
     assert packed("u5").attributes["weekly_payments"] == 2
 
 
+def test_a_note_of_an_earlier_version_is_begun_anew(packed, redis):
+    """It told how far one lane was; taken for everybody's, it would leave users out."""
+    ingest_payments([pay(i, f"u{i}") for i in range(30)], NOW)
+    redis.flushdb()
+    note = b'{"rebuilding":64,"started":"","lane":7,"after":"u9","packed":29}'
+    redis.hset(
+        "huidu:profiles",
+        mapping={"rebuilding": 64, "rebuilding_run_id": store.run_id(), "progress": note},
+    )
+    assert rebuild.heal_profiles(NOW) == 30
+    assert packed("u0").attributes["weekly_payments"] == 1
+
+
 def test_the_command_packs_everybody_after_a_flush_and_leaves_another_rebuild_alone(packed, redis):
     ingest_payments([pay(i, f"u{i}") for i in range(30)], NOW)
     redis.flushdb()
