@@ -15,7 +15,7 @@ logger = logging.getLogger("huidu.cohorts")
 
 SCHEDULE: Final[dict[str, float]] = {
     "cohorts.tasks.drain_profiles": 1.0,
-    "cohorts.tasks.heal_profiles": 5.0,
+    "cohorts.tasks.heal_profiles": 2.0,
     "cohorts.tasks.carry_on_lists": 2.0,
     "cohorts.tasks.compare_lists": 2.0,
     "cohorts.tasks.tidy_lists": 600.0,
