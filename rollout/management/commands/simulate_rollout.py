@@ -10,6 +10,7 @@ import random
 import time
 from argparse import ArgumentParser
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -250,9 +251,12 @@ class Journey:
 
     def note_overdue(self, last: Decision) -> None:
         """Give up where only a person can go on; harm may still be proven after that."""
-        if self.harmful or last.code != "horizon_over" or last.stage != self.rollout.current:
+        if self.harmful or last.decision != "hold" or last.stage != self.rollout.current:
             return
-        self.overdue += not self.is_drawing()
+        minutes = last.evidence["look"]["t_min"]
+        self.overdue += (
+            timedelta(minutes=minutes) > last.stage.maximum_stay and not self.is_drawing()
+        )
         if self.overdue >= LOOKS_OVERDUE:
             days = self.options["seconds_per_day"]
             raise CommandError(

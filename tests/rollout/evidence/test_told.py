@@ -150,7 +150,7 @@ def test_a_simulation_without_an_installation_says_what_to_do(
 def test_a_simulation_too_slow_for_its_clock_says_so(world: World):
     decide(world)
     last = Decision.objects.select_related("stage__rollout").latest("pk")
-    last.code = "horizon_over"
+    last.evidence["look"]["t_min"] = last.stage.maximum_stay.total_seconds() / 60 + 1
     journey = simulate_rollout.Journey.__new__(simulate_rollout.Journey)
     journey.options, journey.sent, journey.overdue = {"seconds_per_day": 4.0}, 2_500, 0
     journey.rollout, journey.harmful = last.stage.rollout, True
