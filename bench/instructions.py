@@ -69,6 +69,7 @@ def server(kind: str) -> Callable[[int], None]:
     from edge.state import World
     from huidu.engine import compile_snapshot
     from huidu.model import Flag, Snapshot
+    from huidu.turns import no_pause
     from huidu.wire.access import Access, Key, KeyKind, digest
     from tests.edge.running import ATTRIBUTES, ENVIRONMENT, SERVER, flags, rollout
 
@@ -101,6 +102,10 @@ def server(kind: str) -> Callable[[int], None]:
     )
     key = Key(id=1, digest=digest(SERVER), kind=KeyKind.SERVER, environment=ENVIRONMENT)
     edge.state.take_world(World(snapshot, compile_snapshot(snapshot), "v", edge.metrics.answers))
+    world = edge.state.world
+    assert world is not None
+    world.evaluate_for(KeyKind.SERVER)
+    world.put_together(no_pause)
     edge.state.take_access(Access(sequence=1, keys=[key]))
     edge.state.take_buckets(1024)
     state = ServerState()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Final
 
@@ -38,6 +39,10 @@ MOST_PACKED: Final = 100
 are made when they are first asked for."""
 
 
+class _Superseded(Exception):  # noqa: N818 - no error, the end of work nobody needs any more
+    """A newer snapshot is used."""
+
+
 class Edge:
     """Everything connections share."""
 
@@ -58,6 +63,8 @@ class Edge:
         self.exposures = Exposures(self.feed.control)
         self.receipts = Receipts(self.feed.control)
         self.places = Places(where, self.feed.control, settings.environment, woken=self.begin_turn)
+        self._together = ThreadPoolExecutor(1, "together")
+        self._stopped = False
         self.tick = 0
         """Seconds since the start, for what need not be precise."""
         self._due: list[Connection] = []
@@ -78,6 +85,8 @@ class Edge:
     async def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self._stopped = True
+        self._together.shutdown(wait=False, cancel_futures=True)
         self.listeners.close()
         self.exposures.flush()
         self.receipts.flush()
@@ -124,13 +133,41 @@ class Edge:
         for flag in warmed[:MOST_PACKED]:
             made.packed_of(flag)
             pause()
-        for kind in [] if before is None else list(before.checks_for):
-            if len(made.flags_for(kind)) <= MOST_WARMED:
-                made.reading_for(kind)
+        made.when_asked = self._put_together
         return made
 
     def _published(self, world: World) -> None:
         self.listeners.published(world)
+        self._put_together(world)
+
+    def _put_together(self, world: World) -> None:
+        """Make the checks of all flags quick in a thread; the snapshot is used meanwhile."""
+        if not world.is_together and self._loop is not None:
+            self._loop.call_soon(self._begin_together, world)
+
+    def _begin_together(self, world: World) -> None:
+        assert self._loop is not None
+        if world is self.state.world and not world.is_together and not self._stopped:
+            made = self._loop.run_in_executor(self._together, self._make_together, world)
+            made.add_done_callback(partial(self._are_together, world))
+
+    def _make_together(self, world: World) -> None:
+        rest = taking_turns()
+
+        def pause() -> None:
+            if world is not self.state.world or self._stopped:
+                raise _Superseded
+            rest()
+
+        world.put_together(pause)
+
+    def _are_together(self, world: World, made: asyncio.Future[None]) -> None:
+        if made.cancelled() or isinstance(made.exception(), _Superseded):
+            return
+        if error := made.exception():  # checks of all flags go on, one after the other
+            logger.error("edge.together_failed", exc_info=error)
+        elif world is self.state.world:
+            self.state.forget()
 
     def _tick(self) -> None:
         self.tick += 1

@@ -7,7 +7,7 @@ so no check ever sees half of a new snapshot. Only `edge.feed` writes here.
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from edge.answers import Rendered, Together, degraded, result_of
@@ -16,9 +16,11 @@ from edge.context import sayable
 from edge.places import PlaceGate
 from edge.profiles import Commands
 from edge.settings import Settings
+from huidu import history
 from huidu.engine import Compiled
 from huidu.engine.together import Checks, Outcomes
 from huidu.model import Answer, Attribute, AttributeSource, Flag, Snapshot
+from huidu.turns import Pause
 from huidu.wire import access, packed
 from huidu.wire.access import Access, Key, KeyKind
 from huidu.wire.facts import BUILT_IN, Reading
@@ -85,6 +87,8 @@ class World:
         self.checks_for: dict[KeyKind, Checks] = {}
         """The checks of all flags, for the kinds of keys that asked for them; see `evaluate_for`.
         """
+        self.when_asked: Callable[[World], None] = lambda _: None
+        """Called when a kind asks for the first time; see `put_together`."""
         self.rendered_by_id: dict[int, Rendered] = {}
         self._together: dict[tuple[int, ...] | Outcomes, Together] = {}
         self._place_gates: dict[str, PlaceGate] = {}
@@ -111,24 +115,43 @@ class World:
         self._packed_of.update(
             (flag, made[flag]) for flag in self.compiled.unchanged if flag in made
         )
+        for kind in list(before.checks_for):  # whoever asked will ask again
+            self.evaluate_for(kind)
 
     def evaluate_for(self, kind: KeyKind) -> Checks:
         """The checks of all flags that a kind of key may ask for."""
         known = self.checks_for.get(kind)
         if known is None:
-            known = self.checks_for[kind] = self.compiled.together(self.flags_for(kind))
+            known = self.checks_for[kind] = self.compiled.apart(self.flags_for(kind))
+            self.when_asked(self)
         return known
+
+    @property
+    def is_together(self) -> bool:
+        """Whether what `put_together` makes is made for all kinds of keys that asked."""
+        return all(checks.are_together for checks in list(self.checks_for.values()))
+
+    def put_together(self, pause: Pause) -> None:
+        """Make the checks of all flags quick for the kinds of keys that asked for them. It takes
+        seconds for a thousand flags, so it is done in a thread; until then, checks of all flags
+        check one after the other, and read all that profiles hold."""
+        for kind, checks in list(self.checks_for.items()):
+            if not checks.are_together:
+                self.compiled.put_together(checks, pause)
+            self._reading_for[kind] = self._reading(self.flags_for(kind))
 
     def reading_for(self, kind: KeyKind) -> Reading:
         """What reads those that checks of all flags look at which a kind of key may ask for."""
         known = self._reading_for.get(kind)
         if known is None:
-            self.evaluate_for(kind)  # finds out on its way what the checks look at
-            known = self._reading_for[kind] = self._reading(self.flags_for(kind))
+            known = self._reading_known(frozenset({*self.attributes, history.NAME}))
         return known
 
     def _reading(self, flags: Iterable[str]) -> Reading:
-        names = self.compiled.reads(flags) - self._unheld
+        return self._reading_known(self.compiled.reads(flags))
+
+    def _reading_known(self, names: frozenset[str]) -> Reading:
+        names -= self._unheld
         return self._readings.setdefault(names, Reading(names, self.custom_names))
 
     def rendered(self, answer: Answer) -> Rendered:
@@ -239,7 +262,7 @@ class State:
 
     def take_world(self, world: World) -> None:
         self.world = world
-        self._forget()
+        self.forget()
 
     def take_access(self, keys: Access) -> None:
         """Swap the live keys; a revoked one is refused from the next request on."""
@@ -247,12 +270,12 @@ class State:
         self.keys_by_id = {key.id: key for key in keys.keys}
         self._tokens = {}
         self.access_sequence = keys.sequence
-        self._forget()
+        self.forget()
 
     def take_buckets(self, buckets: int | None) -> None:
         """Swap the number of profile hashes."""
         self.commands = None if buckets is None else Commands(buckets)
-        self._forget()
+        self.forget()
 
     def remember(self, where: dict[bytes, T], text: bytes, meaning: T) -> None:
         """Remember what was concluded from request bytes, for as long as it holds."""
@@ -260,7 +283,8 @@ class State:
             where.clear()
         where[text] = meaning
 
-    def _forget(self) -> None:
+    def forget(self) -> None:
+        """Forget what was concluded from request bytes."""
         self.generation += 1
         self.plans.clear()
         self.heads.clear()

@@ -22,6 +22,7 @@ from huidu.engine.source import FlagWriter
 from huidu.engine.values import MEMO_LIMIT, Memo
 from huidu.engine.writer import Check, Given, Writer, made_of
 from huidu.model import Admission, Answer, Attribute, AttributeSource
+from huidu.turns import Pause
 
 BLOCKS_AT_ONCE: Final = 8
 
@@ -146,7 +147,7 @@ class BlockWriter(Writer):
         self.lines = block
         return name
 
-    def parts(self) -> list[Part]:
+    def parts(self, pause: Pause) -> list[Part]:
         """The functions. Nothing is kept here: what answers are made from refers to this writer."""
         made: list[Part] = []
         few: list[str] = []
@@ -160,6 +161,7 @@ class BlockWriter(Writer):
                 blocks += len(taken)
                 if blocks == BLOCKS_AT_ONCE:
                     made.append(self._part(few))
+                    pause()
                     few, blocks = [], 0
         if few:
             made.append(self._part(few))

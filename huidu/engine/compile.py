@@ -172,11 +172,22 @@ class Compiled:
     def together(self, flag_keys: Iterable[str]) -> Checks:
         """`evaluate_all` for flags that are asked again and again: half of its time. Never raises.
 
-        Making it takes about as long as making the checks of the flags.
+        Making it takes about twice as long as making the checks of the flags.
         """
-        keys = list(flag_keys)
-        bare, full = compile_together(keys, self.plan, self._checks, self._reads, self._readable)
-        return Checks(keys, bare, full, self.evaluate_all)
+        checks = self.apart(flag_keys)
+        self.put_together(checks)
+        return checks
+
+    def apart(self, flag_keys: Iterable[str]) -> Checks:
+        """The same before it is made: it answers at once, each flag on its own."""
+        return Checks(list(flag_keys), self.evaluate_all)
+
+    def put_together(self, checks: Checks, pause: Pause = no_pause) -> None:
+        """Make what `apart` did not; `pause` is called after each flag."""
+        made = compile_together(
+            checks.keys, self.plan, self._checks, self._reads, self._readable, pause
+        )
+        checks.take(*made)
 
     def check(self, flag_key: str, user: User) -> Answer:
         """What the flag answers this user. Never raises."""

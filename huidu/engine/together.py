@@ -14,6 +14,7 @@ from huidu.engine.blocks import BlockWriter, Outcome, Part
 from huidu.engine.plan import Plan
 from huidu.engine.writer import Check
 from huidu.model import Admission, Answer, AttributeSource
+from huidu.turns import Pause
 
 Outcomes = tuple[Outcome | None, ...]
 """What flags answer one user: at the place of each flag its own outcome, or None where that of an
@@ -21,28 +22,35 @@ earlier one tells its answer too."""
 
 
 class Checks:
-    """The checks of many flags.
+    """The checks of many flags: each on its own at first, together once `take` has the functions.
 
     Args:
         keys: the flags.
-        bare: what checks those of whom nothing is remembered and whom no list holds.
-        full: what checks everybody.
-        one_by_one: does the same for each flag alone, and never raises.
+        one_by_one: checks each flag alone, and never raises.
+    Attributes:
+        are_together: whether `take` was called.
     """
 
-    __slots__ = ("_bare", "_full", "_keys", "_nothing", "_one_by_one")
+    __slots__ = ("_nothing", "_one_by_one", "_parts", "keys")
 
-    def __init__(
-        self,
-        keys: list[str],
-        bare: list[Part],
-        full: list[Part],
-        one_by_one: Callable[..., list[Answer]],
-    ) -> None:
-        self._keys = keys
-        self._bare, self._full = bare, full
+    def __init__(self, keys: list[str], one_by_one: Callable[..., list[Answer]]) -> None:
+        self.keys = keys
         self._one_by_one = one_by_one
         self._nothing: list[Outcome | None] = [None] * len(keys)
+        self._parts: tuple[list[Part], list[Part]] | None = None
+
+    @property
+    def are_together(self) -> bool:
+        return self._parts is not None
+
+    def take(self, bare: list[Part], full: list[Part]) -> None:
+        """Go on with these functions.
+
+        Args:
+            bare: what checks those of whom nothing is remembered and whom no list holds.
+            full: what checks everybody.
+        """
+        self._parts = bare, full
 
     def outcomes(
         self,
@@ -52,14 +60,20 @@ class Checks:
         lists: frozenset[int] | None = None,
     ) -> Outcomes:
         """What all flags answer the user. Never raises."""
+        parts = self._parts
+        if parts is None:
+            return self._apart(key, attributes, admissions, lists)
         found = self._nothing.copy()
         try:
-            for part in self._full if admissions or lists else self._bare:
+            for part in parts[1 if admissions or lists else 0]:
                 part(key, attributes, admissions, lists, found)
         except Exception:  # one by one, so that it costs only the flag that fails its answer
-            answers = self._one_by_one(self._keys, key, attributes, admissions, lists)
-            return tuple(Outcome((place,), (each,)) for place, each in enumerate(answers))
+            return self._apart(key, attributes, admissions, lists)
         return tuple(found)
+
+    def _apart(self, *user: Any) -> Outcomes:
+        answers = self._one_by_one(self.keys, *user)
+        return tuple(Outcome((place,), (each,)) for place, each in enumerate(answers))
 
     def __call__(
         self,
@@ -88,6 +102,7 @@ def compile_together(
     checks: Mapping[str, Check],
     reads: dict[str, frozenset[str]],
     readable: frozenset[AttributeSource],
+    pause: Pause,
 ) -> tuple[list[Part], list[Part]]:
     """The checks of flags: for users of whom nothing is remembered, and for all.
 
@@ -95,6 +110,7 @@ def compile_together(
         plan: makes a flag ready.
         checks: where the checks of prerequisites are found when they are needed.
         reads: is told the attributes that each flag looks at itself.
+        pause: called after each flag.
     """
 
     def parts(*, holds: bool) -> list[Part]:
@@ -104,6 +120,7 @@ def compile_together(
             writer.flag(place, ready, checks)
             if holds and ready.places is None:
                 reads[key] = frozenset(writer.looked_at)
-        return writer.parts()
+            pause()
+        return writer.parts(pause)
 
     return parts(holds=False), parts(holds=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from datetime import datetime
@@ -26,8 +27,9 @@ logger = logging.getLogger("huidu.sdk")
 
 T = TypeVar("T")
 
-MOST_MADE_AHEAD: Final = 1_000
-"""Flags that were asked for whose functions are made before a new snapshot is used."""
+MADE_AHEAD_SECONDS: Final = 0.3
+"""So long the functions of flags that were asked for are made before a new snapshot is used; the
+others' at their next check. A kill must not wait for them."""
 
 CALLERS: Final = frozenset({AttributeSource.CALLER, AttributeSource.EITHER})
 
@@ -233,10 +235,11 @@ class Client(Asking):
         ready: dict[str, BareCheck] = {}
         pause = taking_turns()
         asked = dict(self._ready_checks)  # other threads may be adding to it
-        for flag in list(asked)[:MOST_MADE_AHEAD]:
+        until = time.monotonic() + MADE_AHEAD_SECONDS
+        for flag in asked:
             if flag in compiled.unchanged:
                 ready[flag] = asked[flag]
-            elif flag in compiled.flags:
+            elif flag in compiled.flags and time.monotonic() < until:
                 with suppress(Exception):  # its first check says what is wrong
                     ready[flag] = self._made(compiled, flag)
                 pause()

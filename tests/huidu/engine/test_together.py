@@ -110,3 +110,14 @@ def test_a_check_that_fails_costs_its_own_flag_alone():
     checks = checks_of(alike(1), odd, alike(2))
     assert [each.reason for each in checks("ada", Odd(BUSY))][1] == "ERROR"
     assert [each.visible for each in checks("ada", Odd(BUSY))] == [True, False, True]
+
+
+def test_checks_answer_before_they_are_put_together():
+    flags = [alike(number) for number in range(4)]
+    compiled = compile_snapshot(world(*flags))
+    checks = compiled.apart([each.key for each in flags])
+    before = [checks(user, facts) for user in ("ada", "") for facts in (BUSY, IDLE)]
+    assert not checks.are_together
+    compiled.put_together(checks)
+    assert checks.are_together
+    assert before == [checks(user, facts) for user in ("ada", "") for facts in (BUSY, IDLE)]
