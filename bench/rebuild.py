@@ -16,15 +16,14 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any, Final
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+from bench.review import cpu_of_postgres, servers  # noqa: E402
 
 _RATE: Final = "exp(2 * random() - 1)"
 MAKE: Final = (
@@ -58,31 +57,8 @@ def main() -> None:
     asked.add_argument("--users", type=int, default=200_000)
     asked.add_argument("--profile", action="store_true", help="also print where Python spends it")
     options = asked.parse_args()
-    home = Path(tempfile.mkdtemp(prefix="huidu-bench-"))
-    from local.servers import Postgres, Redis, socket_folder
-
-    sockets = socket_folder(home)
-    postgres = Postgres(home / "postgres", sockets)
-    redis = Redis(home / "redis", sockets)
-    for server in (postgres, redis):
-        server.start()
-    try:
-        os.environ["HUIDU_HOME"] = str(home)
-        os.environ["DATABASE_URL"], os.environ["REDIS_URL"] = postgres.url, redis.url
-        os.environ.setdefault("DJANGO_SETTINGS_MODULE", "config.settings")
-        import django
-
-        django.setup()
-        from django.core.management import call_command
-
-        call_command("migrate", verbosity=0)
-        postmaster = int((home / "postgres" / "postmaster.pid").read_text().split()[0])
+    with servers() as postmaster:
         result = measure(options.users, postmaster, options.profile)
-    finally:
-        for server in (postgres, redis):
-            server.stop()
-        shutil.rmtree(home, ignore_errors=True)
-        shutil.rmtree(sockets, ignore_errors=True)
     path = ROOT / "bench" / "results" / "rebuild.json"
     kept = json.loads(path.read_text()) if path.exists() else {}
     kept[str(options.users)] = result
@@ -94,7 +70,6 @@ def measure(users: int, postmaster: int, profiled: bool) -> dict[str, Any]:
     from django.db import connection
     from django.utils import timezone
 
-    from bench.review import cpu_of_postgres
     from cohorts.models import UserList
     from cohorts.services import rebuild, store
 

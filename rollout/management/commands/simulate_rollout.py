@@ -35,6 +35,7 @@ WITHOUT_DECISION_SECONDS: Final = 60.0
 """A draw over many users takes the worker a while; on a busy machine a good while."""
 DRAW_NEWS_SECONDS: Final = 10.0
 ASKED_AGAIN: Final = 25
+UNLIKE_TOLD: Final = 10
 DAYS_AT_MOST: Final = 105
 LOOKS_OVERDUE: Final = 3
 """So many looks past the planned time: nothing more comes. A stage being left has one or two."""
@@ -89,7 +90,8 @@ class Journey:
         self.fates = simulation.Fates(options["seed"], harmful=self.harmful)
         self.last_decision = 0
         self.sent = 0
-        self.asked = self.unlike = 0
+        self.asked = 0
+        self.unlike: list[str] = []
         self.shown: list[str] = []
         self.told_of_draw = float("-inf")
         self.overdue = 0
@@ -217,13 +219,16 @@ class Journey:
         few = self.options["checks_per_step"] // 2
         asked = [each for each in enrolled if each[1] == Arm.TREATED][:few]
         asked += [each for each in enrolled if each[1] == Arm.CONTROL][:few]
-        unlike = 0
+        unlike = []
         for i, (user, arm) in enumerate(asked):
             if i % 2:
-                visible = self.installation.visible(self.flag.key, user)["visible"]
+                answer = self.installation.visible(self.flag.key, user)
+                visible, why = answer["visible"], answer["why"]
             else:
-                visible = self.installation.evaluate(self.flag.key, user)["value"] is True
-            unlike += visible != (arm == Arm.TREATED)
+                answer = self.installation.evaluate(self.flag.key, user)
+                visible, why = answer["value"] is True, answer["metadata"]["why"]
+            if visible != (arm == Arm.TREATED):
+                unlike.append(f"{user} ({arm}): {'shown' if visible else 'hidden'}, {why}")
             if visible and arm == Arm.TREATED:
                 self.shown.append(user)
         now = Rollout.objects.get(pk=self.rollout.pk)
@@ -277,7 +282,11 @@ class Journey:
             self.say(f"why:      {final.code}: {final.text}")
             self.say(f"decision: {self.installation.url}/admin/rollout/decision/{final.pk}/change/")
             self.say(f"replay:   manage.py replay_decision {final.pk}")
-        self.say(f"checks:   {self.asked:,} asked over HTTP, {self.unlike} unlike the arm recorded")
+        self.say(
+            f"checks:   {self.asked:,} asked over HTTP, {len(self.unlike)} unlike the arm recorded"
+        )
+        for each in self.unlike[:UNLIKE_TOLD]:
+            self.say(f"          {each}")
         rolled_back = self.rollout.status == Rollout.Status.ROLLED_BACK
         wrong = self.ask_again(expect_visible=not rolled_back)
         asked = len(set(self.shown[-ASKED_AGAIN:]))
