@@ -91,17 +91,30 @@ class BlockWriter(Writer):
         """Names of the attributes the flag that was added last looks at."""
 
     def flag(self, place: int, plan: Plan, checks: Mapping[str, Check]) -> None:
-        """Add a flag, the one at a place of those asked about."""
+        """Add a flag, the one at a place of those asked about.
+
+        Args:
+            checks: those of its prerequisites.
+        """
+        told = self._begin(place)
+        FlagWriter(plan, checks, self).write()
+        self._end(told)
+
+    def alone(self, place: int, check: Check) -> None:
+        """Add a flag whose check is no source alone."""
+        told = self._begin(place)
+        alone = self.constant(_Alone(place).of)
+        self.line(f"return {alone}({self.constant(check)}(key, attributes, admissions, lists))")
+        self._end(told)
+
+    def _begin(self, place: int) -> _Told:
         self.looked_at = set()
-        self._told = told = _Told(place)
         self.lines = []
         self._stages_from: int | None = None
-        if plan.places is None:
-            FlagWriter(plan, checks, self).write()
-        else:  # its check is no source alone
-            own = f"{self.constant(checks)}[{self.constant(plan.flag.key)}]"
-            alone = self.constant(_Alone(place).of)
-            self.line(f"return {alone}({own}(key, attributes, admissions, lists))")
+        self._told = _Told(place)
+        return self._told
+
+    def _end(self, told: _Told) -> None:
         end = len(self.lines) if self._stages_from is None else self._stages_from
         kinds = tuple(type(each) for each in told.given)
         alike = self._blocks.setdefault(tuple(self.lines[:end]), {})

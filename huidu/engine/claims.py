@@ -12,7 +12,7 @@ from typing import Any, Final
 from huidu import history
 from huidu.engine import values
 from huidu.engine.nodes import TRUE, Facts, Node, Scope, both, either
-from huidu.engine.values import UNKNOWN, Memo
+from huidu.engine.values import UNKNOWN, Table
 from huidu.model import Attribute, AttributeType
 
 REGION_MEMO_LIMIT: Final = 1_024
@@ -217,7 +217,7 @@ class Within(Leaf, frozen=True, kw_only=True):
         return f"{scope.constant(self.table)}[{variable}] is False"
 
 
-class WithinTable(Memo[bool | None]):
+class WithinTable(Table[bool | None]):
     """By region code: whether it lies in one of the codes; None for what is not a region code.
 
     `inside` holds the codes for which that is known to be true.
@@ -226,12 +226,12 @@ class WithinTable(Memo[bool | None]):
     __slots__ = ("codes", "inside")
 
     def __init__(self, codes: frozenset[str]) -> None:
-        super().__init__(self._lies_within, REGION_MEMO_LIMIT)
+        super().__init__(REGION_MEMO_LIMIT)
         self.codes = codes
         self.inside = set(codes)
 
-    def _lies_within(self, region: Any) -> bool | None:
-        code = values.region_code(region)
+    def make(self, argument: Any) -> bool | None:
+        code = values.region_code(argument)
         if code is None:
             return None
         lies_within = any(each in self.codes for each in values.region_and_parents(code))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 from huidu.engine import answers, soundness
@@ -97,14 +96,12 @@ class Compiled:
         for key in self._flags.keys() - self.unchanged:
             self.plan(key)  # refuses what cannot be compiled; made again when it is
             pause()
-        # Stand-ins until the first check. A plain dictionary, for which Python has a shortcut.
-        self._checks: dict[str, Check] = {
-            key: partial(self._first_check, key) for key in self._flags
-        }
+        # Those made so far. A plain dictionary, for which Python has a shortcut.
+        self._checks: dict[str, Check] = {}
         self._reads: dict[str, frozenset[str]] = {}
         self.kept: dict[Any, Any] = {}
         if before is not None:
-            self._take_over(before)
+            self._take_over(before, pause)
 
     def _unchanged_since(self, before: Compiled | None) -> frozenset[str]:
         """Keys of flags that are the same, and all they rest on with them."""
@@ -121,12 +118,13 @@ class Compiled:
             if before._flags.get(key) is flag and not flag.prerequisites
         )
 
-    def _take_over(self, before: Compiled) -> None:
+    def _take_over(self, before: Compiled, pause: Pause) -> None:
         """Go on with the functions that were made for flags that did not change."""
         for key in self.unchanged:
-            check = before._checks[key]
-            if not isinstance(check, partial):
+            check = before._checks.get(key)
+            if check is not None:
                 self._checks[key], self._reads[key] = check, before._reads[key]
+            pause()
 
     def evaluate(
         self,
@@ -148,7 +146,7 @@ class Compiled:
         try:
             return self._checks[flag_key](key, attributes, admissions, lists)
         except Exception:
-            return self._without_answer(flag_key)
+            return self._first_answer(flag_key, key, attributes, admissions, lists)
 
     def evaluate_all(
         self,
@@ -166,7 +164,7 @@ class Compiled:
             try:
                 add(checks[flag_key](key, attributes, admissions, lists))
             except Exception:
-                add(self._without_answer(flag_key))
+                add(self._first_answer(flag_key, key, attributes, admissions, lists))
         return found
 
     def together(self, flag_keys: Iterable[str]) -> Checks:
@@ -185,17 +183,26 @@ class Compiled:
     def put_together(self, checks: Checks, pause: Pause = no_pause) -> None:
         """Make what `apart` did not; `pause` is called after each flag."""
         made = compile_together(
-            checks.keys, self.plan, self._checks, self._reads, self._readable, pause
+            checks.keys, self.plan, self.check_of, self._reads, self._readable, pause
         )
         checks.take(*made)
 
     def check(self, flag_key: str, user: User) -> Answer:
         """What the flag answers this user. Never raises."""
         try:
-            check = self._checks[flag_key]
-            return check(user.key, user.attributes, user.admissions, user.lists)
+            told = user.key, user.attributes, user.admissions, user.lists
         except Exception:
             return self._without_answer(flag_key)
+        return self.evaluate(flag_key, *told)
+
+    def _first_answer(self, flag_key: str, *user: Any) -> Answer:
+        """What a flag answers whose check is not made yet, or failed, or is asked of no flag."""
+        try:
+            if flag_key in self._flags and flag_key not in self._checks:
+                return self.check_of(flag_key)(*user)
+        except Exception:
+            return self._without_answer(flag_key)
+        return self._without_answer(flag_key)
 
     def _without_answer(self, flag_key: str) -> Answer:
         try:
@@ -240,12 +247,19 @@ class Compiled:
         Raises:
             KeyError: the snapshot has no such flag.
         """
-        check = self._checks[flag_key]
-        if isinstance(check, partial):
+        check = self._checks.get(flag_key)
+        if check is None:
+            plan = self.plan(flag_key)
             # Two threads may both compile; they make the same function, and either may stay.
-            check, self._reads[flag_key] = compile_flag(self.plan(flag_key), self._checks)
+            check, self._reads[flag_key] = compile_flag(plan, self._needed_by(plan.flag))
             self._checks[flag_key] = check
         return check
+
+    def _needed_by(self, flag: Flag) -> dict[str, Check]:
+        """The checks of a flag's prerequisites, which its own asks. It holds them itself: through
+        this object it would hold all others, itself among them, and none would ever be let go but
+        by the garbage collector."""
+        return {needed.flag: self.check_of(needed.flag) for needed in flag.prerequisites}
 
     def bare_check_of(self, flag_key: str) -> BareCheck:
         """`check_of` for callers who hold nothing about users: (key, attributes).
@@ -256,7 +270,8 @@ class Compiled:
         Raises:
             KeyError: the snapshot has no such flag.
         """
-        return compile_bare(self.plan(flag_key), self._checks)
+        plan = self.plan(flag_key)
+        return compile_bare(plan, self._needed_by(plan.flag))
 
     @property
     def readable(self) -> frozenset[AttributeSource]:
@@ -273,7 +288,7 @@ class Compiled:
         plan = self.plan(flag_key)
         if plan.places is not None or plan.flag.prerequisites:
             return False
-        written(plan, self._checks, writer)
+        written(plan, {}, writer)
         return True
 
     def reads(self, flag_keys: Iterable[str]) -> frozenset[str]:
@@ -293,13 +308,3 @@ class Compiled:
                 found |= self._reads[key]
                 open_keys += [needed.flag for needed in self._flags[key].prerequisites]
         return found
-
-    def _first_check(
-        self,
-        flag_key: str,
-        key: str,
-        attributes: Mapping[str, Any],
-        admissions: Mapping[int, Admission] | None,
-        lists: frozenset[int] | None,
-    ) -> Answer:
-        return self.check_of(flag_key)(key, attributes, admissions, lists)

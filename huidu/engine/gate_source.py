@@ -66,8 +66,7 @@ class GateWriter:
 
     def _prerequisites(self) -> None:
         for needed in self.flag.prerequisites:
-            # Looked up when asked: the other flag may be compiled later, or already.
-            other = f"{self.out.constant(self.checks)}[{self.out.constant(needed.flag)}]"
+            other = self.out.constant(self.checks[needed.flag])
             held = "admissions, lists" if self.out.holds else "None, None"
             self.out.line(f"other = {other}(key, attributes, {held})")
             variant = FALSE

@@ -16,7 +16,7 @@ from huidu.engine.answers import is_killed, open_stages
 from huidu.engine.claims import REGION_MEMO_LIMIT
 from huidu.engine.nodes import Node
 from huidu.engine.rules import Reader
-from huidu.engine.values import Memo
+from huidu.engine.values import Table
 from huidu.model import (
     FULL_THRESHOLD,
     Attribute,
@@ -46,7 +46,7 @@ class Opening(enum.Enum):
     KILLED = "killed"
 
 
-class RegionTable(Memo[int | None]):
+class RegionTable(Table[int | None]):
     """By region code: index of its class; None for what is not a region code.
 
     `classes` are sorted closed ones first, so "closed" is one comparison with `closed`.
@@ -55,7 +55,7 @@ class RegionTable(Memo[int | None]):
     __slots__ = ("classes", "closed", "default", "limits", "regions")
 
     def __init__(self, policy: RegionPolicy) -> None:
-        super().__init__(self._class_of, REGION_MEMO_LIMIT)
+        super().__init__(REGION_MEMO_LIMIT)
         self.classes: list[RegionClass] = sorted(
             policy.classes, key=lambda each: each.ceiling_ppm > 0
         )
@@ -77,8 +77,8 @@ class RegionTable(Memo[int | None]):
         """
         return self.classes[self.default if region_class is None else region_class].payload
 
-    def _class_of(self, region: Any) -> int | None:
-        code = values.region_code(region)
+    def make(self, argument: Any) -> int | None:
+        code = values.region_code(argument)
         if code is None:
             return None
         for each in values.region_and_parents(code):
@@ -87,19 +87,19 @@ class RegionTable(Memo[int | None]):
         return self.default
 
 
-class PlaceTable(Memo[tuple[int, ...] | None]):
+class PlaceTable(Table[tuple[int, ...] | None]):
     """By region code: the open partners that serve it; None for what is not a region code."""
 
     __slots__ = ("capacity", "gate", "slot")
 
     def __init__(self, gate: Gate, capacity: Capacity, slot: int) -> None:
-        super().__init__(self._serving, REGION_MEMO_LIMIT)
+        super().__init__(REGION_MEMO_LIMIT)
         self.gate = gate
         self.capacity = capacity
         self.slot = place_slot(slot)
 
-    def _serving(self, region: Any) -> tuple[int, ...] | None:
-        code = values.region_code(region)
+    def make(self, argument: Any) -> tuple[int, ...] | None:
+        code = values.region_code(argument)
         if code is None:
             return None
         return tuple(

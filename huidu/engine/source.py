@@ -11,10 +11,11 @@ from functools import partial
 from typing import Any
 
 from huidu import reasons
+from huidu.engine.answers import Answers
 from huidu.engine.gate_source import GateWriter
 from huidu.engine.nodes import FALSE, TRUE, both
 from huidu.engine.places import with_places
-from huidu.engine.plan import REGION_ATTRIBUTE, Opening, Plan, StagePlan
+from huidu.engine.plan import REGION_ATTRIBUTE, Opening, Plan, RegionTable, StagePlan
 from huidu.engine.values import Memo
 from huidu.engine.writer import BareCheck, Check, Writer
 from huidu.model import FULL_THRESHOLD, Answer, Stage
@@ -25,7 +26,7 @@ def compile_flag(plan: Plan, checks: Mapping[str, Check]) -> tuple[Check, frozen
 
     Args:
         plan: the flag made ready.
-        checks: where the checks of prerequisites are found when they are needed.
+        checks: those of its prerequisites.
     """
     out = written(plan, checks)
     check, reads = out.function(), out.reads
@@ -45,11 +46,7 @@ def compile_bare(plan: Plan, checks: Mapping[str, Check]) -> BareCheck:
 
 def written(plan: Plan, checks: Mapping[str, Check], out: Writer | None = None) -> Writer:
     """The lines of a flag's check, in `out` where it is given."""
-    writer = FlagWriter(plan, checks, out)
-    lines = writer.write()
-    # Answers are made by it later; a check that outlives its snapshot must not keep all others.
-    writer.checks = {}
-    return lines
+    return FlagWriter(plan, checks, out).write()
 
 
 class FlagWriter(GateWriter):
@@ -141,9 +138,14 @@ class FlagWriter(GateWriter):
 
     def _find_dimensions(self) -> None:
         """By what shown answers differ, besides the stage: region classes, tiers, variants."""
-        self.paid_regions = [
-            name for name, table in self._tables if any(each.payload for each in table.classes)
+        paid = [
+            (name, table)
+            for name, table in self._tables
+            if any(each.payload for each in table.classes)
         ]
+        self.paid_regions = [name for name, _ in paid]
+        tiers = [tier.payload for _, tier in self.plan.tiers]
+        self._deal = Deal(self.answers, tiers, [table for _, table in paid])
         dealt = [index for index, each in enumerate(self.flag.variants) if each.share_ppm]
         self.only_variant = dealt[0] if len(dealt) == 1 else None
         self.has_tiers = any(tier.payload for _, tier in self.plan.tiers)
@@ -151,7 +153,7 @@ class FlagWriter(GateWriter):
 
     def _shown(self, stage: Stage, why: str, reason: str) -> str:
         """Source of the answer; with tiers or variants, of the table of answers by them."""
-        make = partial(self._dealt_answer, stage, why, reason)
+        make = partial(self._deal.answer, stage, why, reason)
         if self.deals:
             return self.out.answer(Memo(make))
         assert self.only_variant is not None
@@ -179,17 +181,29 @@ class FlagWriter(GateWriter):
             self._choose(variant, tests, "-1")
         self.out.line(f"return shown[{', '.join([tier, variant, *self.paid_regions])}]")
 
-    def _dealt_answer(
-        self, stage: Stage, why: str, reason: str, dealt: tuple[int | None, ...]
-    ) -> Answer:
-        """The answer for a tier (-1: none), a variant and the classes of `paid_regions`."""
+
+class Deal:
+    """Makes what the admitted get when somebody first gets it.
+
+    It outlives the writer, and does not hold it: what is made of a snapshot must be let go with it,
+    and not wait for the garbage collector.
+    """
+
+    def __init__(
+        self, answers: Answers, tiers: list[dict[str, Any]], tables: list[RegionTable]
+    ) -> None:
+        self._answers = answers
+        self._tiers = tiers
+        self._tables = tables
+
+    def answer(self, stage: Stage, why: str, reason: str, dealt: tuple[int | None, ...]) -> Answer:
+        """The answer for a tier (-1: none), a variant and the classes of the regions that pay."""
         tier, variant, *classes = dealt
         assert tier is not None
         assert variant is not None
-        payloads: list[dict[str, Any]] = [{} if tier < 0 else self.plan.tiers[tier][1].payload]
-        tables = [table for name, table in self._tables if name in self.paid_regions]
-        payloads += [table.payload(each) for table, each in zip(tables, classes, strict=True)]
-        return self.answers.shown(stage, variant, payloads, why=why, reason=reason)
+        payloads: list[dict[str, Any]] = [{} if tier < 0 else self._tiers[tier]]
+        payloads += [table.payload(each) for table, each in zip(self._tables, classes, strict=True)]
+        return self._answers.shown(stage, variant, payloads, why=why, reason=reason)
 
 
 def _first_dealt(

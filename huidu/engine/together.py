@@ -99,7 +99,7 @@ def answers_of(outcomes: Sequence[Outcome | None]) -> list[Answer]:
 def compile_together(
     keys: list[str],
     plan: Callable[[str], Plan],
-    checks: Mapping[str, Check],
+    check_of: Callable[[str], Check],
     reads: dict[str, frozenset[str]],
     readable: frozenset[AttributeSource],
     pause: Pause,
@@ -108,7 +108,7 @@ def compile_together(
 
     Args:
         plan: makes a flag ready.
-        checks: where the checks of prerequisites are found when they are needed.
+        check_of: makes a flag's own check.
         reads: is told the attributes that each flag looks at itself.
         pause: called after each flag.
     """
@@ -117,9 +117,13 @@ def compile_together(
         writer = BlockWriter(readable, holds=holds)
         for place, key in enumerate(keys):
             ready = plan(key)
-            writer.flag(place, ready, checks)
-            if holds and ready.places is None:
-                reads[key] = frozenset(writer.looked_at)
+            if ready.places is not None:
+                writer.alone(place, check_of(key))
+            else:
+                needed = {each.flag: check_of(each.flag) for each in ready.flag.prerequisites}
+                writer.flag(place, ready, needed)
+                if holds:
+                    reads[key] = frozenset(writer.looked_at)
             pause()
         return writer.parts(pause)
 

@@ -33,24 +33,43 @@ MEMO_LIMIT: Final = 20_000
 """Most entries a memo keeps, so that odd values sent by callers cannot fill the memory."""
 
 
-class Memo(dict[Any, _V], Generic[_V]):
-    """A function's answers by argument: a known argument costs one look-up in C.
+class Table(dict[Any, _V], Generic[_V]):
+    """Answers by argument: a known argument costs one look-up in C.
 
-    Arguments must be hashable. Past `limit` entries the function is simply called.
+    Arguments must be hashable. Past `limit` entries answers are made again each time.
     """
 
-    __slots__ = ("_function", "_limit")
+    __slots__ = ("_limit",)
 
-    def __init__(self, function: Callable[[Any], _V], limit: int = MEMO_LIMIT) -> None:
+    def __init__(self, limit: int = MEMO_LIMIT) -> None:
         super().__init__()
-        self._function = function
         self._limit = limit
 
+    def make(self, argument: Any) -> _V:
+        """The answer to an argument met for the first time."""
+        raise NotImplementedError
+
     def __missing__(self, argument: Any) -> _V:
-        answer = self._function(argument)
+        answer = self.make(argument)
         if len(self) < self._limit:
             self[argument] = answer
         return answer
+
+
+class Memo(Table[_V]):
+    """A function's answers by argument.
+
+    A table whose answers are its own method's is a `Table`: with the method it would hold itself.
+    """
+
+    __slots__ = ("_function",)
+
+    def __init__(self, function: Callable[[Any], _V], limit: int = MEMO_LIMIT) -> None:
+        super().__init__(limit)
+        self._function = function
+
+    def make(self, argument: Any) -> _V:
+        return self._function(argument)
 
 
 def whole(value: Any) -> int | float:
