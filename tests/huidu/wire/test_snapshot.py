@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import struct
 import zlib
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from huidu.errors import SnapshotError
-from huidu.model import FULL_THRESHOLD, Snapshot, Stage
+from huidu.model import FULL_THRESHOLD, Cohort, Snapshot, Stage
 from huidu.turns import no_pause
 from huidu.wire import snapshot as wire
 from tests.huidu.engine.strategies import snapshots
@@ -125,10 +127,58 @@ def test_the_path_of_a_fault_is_said():
     text = wire.encode_text(world(flag())).replace(b'"version":1', b'"version":"one"')
     with pytest.raises(SnapshotError, match=r"\$\.flags\[0\]\.version"):
         wire.decode_text(text)
-    digest = hashlib.sha256(text).digest()
-    blob = struct.pack(">5sBI32s", b"HUIDU", 1, len(text), digest) + zlib.compress(text)
     with pytest.raises(SnapshotError, match=r"\$\.flags\[0\]\.version"):
-        wire.SnapshotReader().read(blob, no_pause)
+        wire.SnapshotReader().read(blob_of(text), no_pause)
+
+
+def blob_of(text: bytes) -> bytes:
+    digest = hashlib.sha256(text).digest()
+    return struct.pack(">5sBI32s", b"HUIDU", 1, len(text), digest) + zlib.compress(text)
+
+
+def test_flags_and_cohorts_stand_on_lines_of_their_own():
+    cohorts = [Cohort(key=key, rule={}) for key in "ab"]
+    text = wire.encode_text(world(flag(), flag(key="other"), cohorts=cohorts))
+    lines = text.split(b"\n")
+    assert len(lines) == 7
+    assert [line[:12] for line in lines[1:3]] == [b'{"key":"a","', b'{"key":"b","']
+    assert json.loads(lines[4].removesuffix(b","))["key"] == flag().key
+    assert json.loads(lines[5])["key"] == "other"
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3])
+def test_a_text_of_whole_pieces_is_read(pieces, monkeypatch):
+    text = wire.encode_text(world(flag()))
+    text += b" " * (-len(text) % 12)
+    monkeypatch.setattr(wire, "_PIECE_BYTES", len(text) // pieces)
+    assert wire.text_of(blob_of(text)) == text
+    with pytest.raises(SnapshotError, match="cut or longer"):
+        wire.text_of(wire._HEADER.pack(b"HUIDU", 1, len(text) - 1, b"") + zlib.compress(text))
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_lines_are_read_as_the_whole_text_is(data: st.DataObject):
+    """Whatever is done to the lines, the reader finds what a JSON parser finds, or refuses too."""
+    snapshot = world(flag(), flag(key="other"), cohorts=[Cohort(key=key, rule={}) for key in "ab"])
+    text = wire.encode_text(snapshot)
+    for _ in range(data.draw(st.integers(1, 3))):
+        part = data.draw(st.sampled_from(["\n", ",", ",\n", "]", "}", "{", " ", '"flags":[', "]}"]))
+        by = data.draw(st.sampled_from(["", "\n", ",", " ", ",\n", "\n\n", "]", "{}"]))
+        part, by = part.encode(), by.encode()
+        places = [at for at in range(len(text)) if text.startswith(part, at)]
+        if places:
+            at = data.draw(st.sampled_from(places))
+            text = text[:at] + by + text[at + len(part) :]
+    blob = blob_of(text)
+    assert _read_or_refused(wire.SnapshotReader(), blob) == _read_or_refused(None, blob)
+
+
+def _read_or_refused(reader: wire.SnapshotReader | None, blob: bytes) -> Snapshot | str:
+    try:
+        return wire.decode(blob) if reader is None else reader.read(blob, no_pause)
+    except SnapshotError as error:
+        return str(error)
 
 
 def test_a_snapshot_too_long_to_be_read_is_not_written(monkeypatch):
