@@ -91,7 +91,9 @@ class Compiled:
             self._reader.cohort(cohort.key)
             pause()
         self._flags = {each.key: each for each in snapshot.flags}
+        pause()
         self.unchanged = self._unchanged_since(before)
+        pause()
         soundness.check_flags(snapshot.flags, self._attributes, sound=self.unchanged, pause=pause)
         for key in self._flags.keys() - self.unchanged:
             self.plan(key)  # refuses what cannot be compiled; made again when it is

@@ -86,19 +86,22 @@ def check_flags(
 
     Args:
         sound: flags without prerequisites that were looked at before, with the same attributes.
-        pause: called after each flag.
+        pause: called after each flag, and between what is asked of all of them.
     """
     _unique("flags", "key", (each.key for each in flags))
+    pause()
     by_key = {each.key: each for each in flags}
     for each in flags:
         if each.key not in sound:
             _check_flag(each, by_key, attributes)
-            pause()
+        pause()
     _unique("rollouts", "slot", (each.rollout.slot for each in flags if each.rollout is not None))
+    pause()
     _check_groups([(each.key, each.exclusion) for each in flags if each.exclusion is not None])
     costs: dict[str, int] = {}
     for each in flags:
         _prerequisite_checks(each, by_key, costs, [])
+        pause()
 
 
 def _check_flag(flag: Flag, flags: Mapping[str, Flag], attributes: Mapping[str, Attribute]) -> None:

@@ -159,6 +159,7 @@ class SnapshotReader:
         if end != len(text):
             raise ValueError("expected nothing after the flags")
         self._cohorts, self._flags = dict(cohorts), dict(flags)
+        pause()
         return Snapshot(
             environment=head.environment,
             sequence=head.sequence,
