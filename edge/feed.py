@@ -16,8 +16,10 @@ import msgspec
 
 from edge.keep import Keep
 from edge.link import Address, Link, Unavailable
+from edge.retired import Retired
 from edge.settings import Settings
 from edge.state import State, World
+from huidu.collector import resting_collector
 from huidu.engine import compile_snapshot
 from huidu.errors import HuiduError
 from huidu.turns import taking_turns
@@ -54,6 +56,7 @@ class Feed:
         self._world_of = world_of
         self._reader = snapshot.SnapshotReader()
         self._published = published
+        self._retired = Retired()
         self._awake = asyncio.Event()
         self._refreshing = asyncio.Lock()
         self._task: asyncio.Task[None] | None = None
@@ -166,6 +169,9 @@ class Feed:
             return
         self._refused_bytes.pop("snapshot", None)
         self.state.take_world(world)
+        if present is not None:
+            self._retired.take(present)
+        del present
         logger.info("edge.snapshot_taken sequence=%d version=%s", world.sequence, version)
         self._published(world)
         if keep:
@@ -173,15 +179,16 @@ class Feed:
 
     def _make_world(self, data: bytes, version: str) -> World:
         pause = taking_turns()  # checks go on meanwhile
-        decoded = self._reader.read(data, pause)
-        if decoded.environment != self.state.environment:
-            raise ValueError(
-                f"expected environment {self.state.environment}, got {decoded.environment}"
-            )
-        present = self.state.world
-        before = None if present is None else present.compiled
-        compiled = compile_snapshot(decoded, before=before, pause=pause)
-        return self._world_of(decoded, compiled, version, data)
+        with resting_collector():
+            decoded = self._reader.read(data, pause)
+            if decoded.environment != self.state.environment:
+                raise ValueError(
+                    f"expected environment {self.state.environment}, got {decoded.environment}"
+                )
+            present = self.state.world
+            before = None if present is None else present.compiled
+            compiled = compile_snapshot(decoded, before=before, pause=pause)
+            return self._world_of(decoded, compiled, version, data)
 
     async def _take_access(self, data: bytes, *, keep: bool = True) -> None:
         if data == self._refused_bytes.get("access"):

@@ -297,6 +297,8 @@ class HuiduProtocol(Connection):
 
     def close_if_idle(self, tick: int) -> None:
         """Called each second: end a connection nobody uses, or whose request only trickles in."""
+        if self.usual is not None and self.usual.generation != self.edge.state.generation:
+            self.usual = None  # it would keep the flags of its day
         if self.listening or self.queue:
             return
         self.quiet += 1

@@ -113,13 +113,12 @@ def _allow_many_connections() -> None:
 
 
 def _settle_memory() -> None:
-    """Keep what was made at the start out of later garbage collections, and make them rarer.
+    """Let what was made at the start be old, and make garbage collections rarer.
 
     A check leaves no cycles behind, so looking for them after every few hundred objects is a
     twentieth of its cost.
     """
     gc.collect()
-    gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
 
 

@@ -20,6 +20,7 @@ from edge.receipts import Receipts
 from edge.settings import Settings
 from edge.state import State, World
 from edge.stream import Listeners
+from huidu.collector import resting_collector
 from huidu.engine import Compiled
 from huidu.model import Snapshot
 from huidu.turns import taking_turns
@@ -159,7 +160,8 @@ class Edge:
                 raise _Superseded
             rest()
 
-        world.put_together(pause)
+        with resting_collector():
+            world.put_together(pause)
 
     def _are_together(self, world: World, made: asyncio.Future[None]) -> None:
         if made.cancelled() or isinstance(made.exception(), _Superseded):

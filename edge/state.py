@@ -118,6 +118,18 @@ class World:
         for kind in list(before.checks_for):  # whoever asked will ask again
             self.evaluate_for(kind)
 
+    def parts(self) -> list[Any]:
+        """What this holds, piece by piece, for who lets go of it; see `huidu.turns.let_go`."""
+        return [
+            *self.compiled.parts(),
+            *self.rendered_by_id.values(),
+            *self._together,
+            *self._together.values(),
+            *self._packed_of.values(),
+            *self._degraded.values(),
+            *(part for checks in self.checks_for.values() for part in checks.parts()),
+        ]
+
     def evaluate_for(self, kind: KeyKind) -> Checks:
         """The checks of all flags that a kind of key may ask for."""
         known = self.checks_for.get(kind)

@@ -8,8 +8,9 @@ checks in others were answered two hundred times a second and no more.
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final
 
 Pause = Callable[[], None]
 """Called between the steps of a long work, each well under a millisecond."""
@@ -17,6 +18,8 @@ Pause = Callable[[], None]
 WORK_SECONDS: Final = 0.0005
 REST_SECONDS: Final = 0.00005
 """As short as the system sleeps; a thread that only yielded would be back before another woke."""
+LOOK_SECONDS: Final = 0.01
+"""Between two looks whether something is gone."""
 
 
 def no_pause() -> None:
@@ -34,3 +37,25 @@ def taking_turns() -> Pause:
             until = time.perf_counter() + WORK_SECONDS
 
     return pause
+
+
+def let_go(parts: list[Any], pause: Pause) -> None:
+    """Empty a list one part at a time.
+
+    Whatever holds thousands of objects frees them all in one go when it is let go. Who holds them
+    in a list meanwhile, and then empties it like this, frees them little by little.
+    """
+    while parts:
+        parts.pop()
+        pause()
+
+
+def let_go_after(whole: weakref.ref[Any], parts: list[Any], seconds: float) -> None:
+    """Empty a list once what its parts are of is gone, at most so much later.
+
+    Until then they would only be held a second time, and freed in one go by whoever is last.
+    """
+    until = time.monotonic() + seconds
+    while whole() is not None and time.monotonic() < until:
+        time.sleep(LOOK_SECONDS)
+    let_go(parts, taking_turns())

@@ -63,6 +63,7 @@ class Compiled:
     """
 
     __slots__ = (
+        "__weakref__",
         "_attributes",
         "_checks",
         "_flags",
@@ -213,6 +214,12 @@ class Compiled:
             return answers.failed(flag_key, self._flags[flag_key])
         except Exception:  # not even a key: it cannot be looked up
             return answers.failed(str(type(flag_key)), None)
+
+    def parts(self) -> list[Any]:
+        """What this holds, piece by piece, for who lets go of it; see `huidu.turns.let_go`."""
+        snapshot = self.snapshot
+        made = list(self._checks.values())
+        return [*snapshot.cohorts, *snapshot.flags, *made, *self.kept.values()]
 
     @property
     def flags(self) -> Mapping[str, Flag]:

@@ -52,6 +52,10 @@ class Checks:
         """
         self._parts = bare, full
 
+    def parts(self) -> list[Part]:
+        """The functions, for who lets go of them; see `huidu.turns.let_go`."""
+        return [] if self._parts is None else [*self._parts[0], *self._parts[1]]
+
     def outcomes(
         self,
         key: str,

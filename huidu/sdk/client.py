@@ -21,7 +21,7 @@ from huidu.sdk.held import HeldFacts
 from huidu.sdk.snapshots import Disk, Keeper
 from huidu.sdk.transport import Transport, Unreachable
 from huidu.sdk.values import NOTHING, Asking, overrides, refusal, shown_or, value_or
-from huidu.turns import taking_turns
+from huidu.turns import let_go, taking_turns
 
 logger = logging.getLogger("huidu.sdk")
 
@@ -253,6 +253,9 @@ class Client(Asking):
                 listener()
             except Exception:  # a listener of the application must not stop updates
                 logger.exception("sdk.listener_failed")
+        made = list(asked.values())
+        del asked
+        let_go(made, pause)
 
 
 def _with_held_facts(compiled: Compiled, flag: str, held: HeldFacts, zone: ZoneInfo) -> BareCheck:

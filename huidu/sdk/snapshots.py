@@ -12,20 +12,25 @@ import logging
 import os
 import random
 import threading
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
+from huidu.collector import resting_collector
 from huidu.engine import Compiled, compile_snapshot
 from huidu.errors import HuiduError
 from huidu.model import AttributeSource
 from huidu.sdk.transport import Transport, Unreachable
-from huidu.turns import taking_turns
+from huidu.turns import let_go_after, taking_turns
 from huidu.wire import snapshot as wire
 
 logger = logging.getLogger("huidu.sdk")
 
 LONGEST_PAUSE_SECONDS: Final = 60.0
+MOST_WAIT_SECONDS: Final = 0.1
+"""So long a snapshot that was replaced is kept whole for checks that still look at it; the next
+one waits behind that."""
 
 Swap = Callable[[Compiled, str], None]
 
@@ -134,15 +139,7 @@ class Keeper:
         try:
             version = wire.version_of(data)
             if version != self._version:
-                pause = taking_turns()  # the application's own threads have work meanwhile
-                compiled = compile_snapshot(
-                    self._reader.read(data, pause),
-                    readable=self._readable,
-                    before=self._compiled,
-                    pause=pause,
-                )
-                self._swap(compiled, version)
-                self._compiled = compiled
+                self._make(data, version)
         except HuiduError as error:
             # The ETag is not kept, so a repaired snapshot is fetched whatever its tag.
             self.last_error = str(error)
@@ -151,6 +148,23 @@ class Keeper:
         self._version, self._etag = version, etag
         self.ready.set()
         return True
+
+    def _make(self, data: bytes, version: str) -> None:
+        """Swap to the snapshot; the application's own threads have work meanwhile."""
+        pause = taking_turns()
+        with resting_collector():
+            compiled = compile_snapshot(
+                self._reader.read(data, pause),
+                readable=self._readable,
+                before=self._compiled,
+                pause=pause,
+            )
+            self._swap(compiled, version)
+        before, self._compiled = self._compiled, compiled
+        if before is not None:
+            whole, parts = weakref.ref(before), before.parts()
+            del before
+            let_go_after(whole, parts, MOST_WAIT_SECONDS)
 
     def _poll(self) -> None:
         failures = 0
