@@ -1,13 +1,15 @@
 """How long checks wait while snapshots of 1,000 flags with 10 rules each are swapped in.
 
-    python bench/swap.py [--swaps 20] [--only sdk|edge]        (two minutes)
+    python bench/swap.py [--swaps 20] [--only sdk|edge]        (three minutes)
 
 In the SDK a thread checks random ones of 100 flags a thousand times a second while another thread
 takes one snapshot after the other; at the edge a client asks a thousand times a second while
 snapshots are published. What a check waited counts from the moment it was due, so whatever held it
 is in it. Each time with one flag that changed, as mostly, and with all of them. In the SDK nothing
-counts but checks that were due while a snapshot was being taken or shortly after. The same without
-any swaps is told beside it: that is the machine's. Results go to bench/results/swap.json.
+counts but checks that were due while a snapshot was being taken or shortly after. At the edge also
+where somebody asks for all flags at once: the functions for that are made, for seconds, after each
+swap. The same without any swaps is told beside it: that is the machine's. Results go to
+bench/results/swap.json.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,8 @@ FLAGS, RULES = 1_000, 10
 ASKED = 100
 """Flags an application asks for."""
 PER_SECOND = 1_000
+TOGETHER_SECONDS = 10
+"""In which the functions for all flags at once are made."""
 PAUSE_SECONDS = 0.3
 """Between two swaps, and the span of the checks that follow one."""
 SHARES = {"p50": 0.5, "p99": 0.99, "p99.9": 0.999, "most": 1.0}
@@ -112,8 +117,13 @@ def sdk(swaps: int, changed: int) -> dict[str, Any]:
     }
 
 
-def edge(swaps: int, changed: int) -> dict[str, Any]:
-    """Milliseconds from a request's being sent until the kernel had its answer, and when due."""
+def edge(swaps: int, changed: int, *, in_bulk: bool = False) -> dict[str, Any]:
+    """Milliseconds from a request's being sent until the kernel had its answer, and when due.
+
+    Args:
+        in_bulk: somebody asked for all flags at once, so functions for that are made after each
+            swap while checks go on.
+    """
     from tests.edge.running import SERVER, Running, Store, wait_for
 
     worlds = itertools.cycle(following(changed))
@@ -125,6 +135,13 @@ def edge(swaps: int, changed: int) -> dict[str, Any]:
         running = Running(store)
         wait_for(lambda: running.ask("GET", "/health/ready").json["profiles_readable"])
         wait_for(lambda: running.ask("GET", "/health/ready").status == 200)
+
+        if in_bulk:
+            headers = {"Authorization": f"Bearer {SERVER}", "Content-Type": "application/json"}
+            body = b'{"context":{"targetingKey":"u"}}'
+            asked = running.ask("POST", "/ofrep/v1/evaluate/flags", body, headers)
+            assert asked.status == 200, asked
+            time.sleep(TOGETHER_SECONDS)
 
         def paced(seconds: float) -> subprocess.Popen[str]:
             command = [sys.executable, str(ROOT / "bench" / "paced.py")]
@@ -193,8 +210,9 @@ def main() -> None:
         "python": platform.python_version(),
         "machine": f"{platform.machine()}, {platform.system()}",
     }
-    for name, part in (("sdk", sdk), ("edge", edge)):
-        if chosen.only in (None, name):
+    in_bulk = partial(edge, in_bulk=True)
+    for name, part in (("sdk", sdk), ("edge", edge), ("edge asked in bulk", in_bulk)):
+        if chosen.only is None or name.startswith(chosen.only):
             for changed in (1, FLAGS):
                 told = f"{name}, {changed:,} flags changed"
                 found[told] = part(chosen.swaps, changed)

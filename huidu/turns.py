@@ -13,9 +13,9 @@ from collections.abc import Callable
 from typing import Any, Final
 
 Pause = Callable[[], None]
-"""Called between the steps of a long work, each well under a millisecond."""
+"""Called between the steps of a long work, each a fraction of a millisecond."""
 
-WORK_SECONDS: Final = 0.0005
+WORK_SECONDS: Final = 0.00025
 REST_SECONDS: Final = 0.00005
 """As short as the system sleeps; a thread that only yielded would be back before another woke."""
 LOOK_SECONDS: Final = 0.01
@@ -27,7 +27,7 @@ def no_pause() -> None:
 
 
 def taking_turns() -> Pause:
-    """A pause that rests for a moment after each half millisecond of work."""
+    """A pause that rests for a moment after each `WORK_SECONDS` of work."""
     until = time.perf_counter() + WORK_SECONDS
 
     def pause() -> None:
