@@ -203,7 +203,7 @@ def at_shares(waits: list[float]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--swaps", type=int, default=20)
-    parser.add_argument("--only", choices=["sdk", "edge"])
+    parser.add_argument("--only", choices=["sdk", "edge", "edge asked in bulk"])
     chosen = parser.parse_args()
     found: dict[str, Any] = {
         "command": " ".join(["python", "bench/swap.py", *sys.argv[1:]]),

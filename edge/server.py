@@ -35,13 +35,16 @@ logger = logging.getLogger("huidu.edge")
 TICK_SECONDS: Final = 1.0
 MOST_WARMED: Final = 300
 """Flags whose code is made before a snapshot is served: some 0.2 s, which a kill can spare."""
+REST_SECONDS: Final = 0.001
+"""Between two steps of what nobody waits for: in that time a check passes through all of its own,
+and each time it waits for a socket another thread may come before it."""
 MOST_PACKED: Final = 100
 """Of these, flags whose checks by a record are made then too: some 0.1 s more. The checks of others
 are made when they are first asked for."""
 
 
-class _Superseded(Exception):  # noqa: N818 - no error, the end of work nobody needs any more
-    """A newer snapshot is used."""
+class _Stopped(Exception):  # noqa: N818 - no error, the end of work nobody needs any more
+    """The server stops."""
 
 
 class Edge:
@@ -153,18 +156,23 @@ class Edge:
             made.add_done_callback(partial(self._are_together, world))
 
     def _make_together(self, world: World) -> None:
-        rest = taking_turns()
+        rest = taking_turns(REST_SECONDS)
 
         def pause() -> None:
-            if world is not self.state.world or self._stopped:
-                raise _Superseded
+            if self._stopped:
+                raise _Stopped
             rest()
+
+        # Not given up for a newer one, which goes on from what was made. While snapshots came
+        # quicker than functions were made, none ever were.
+        if world is not self.state.world:
+            return
 
         with resting_collector():
             world.put_together(pause)
 
     def _are_together(self, world: World, made: asyncio.Future[None]) -> None:
-        if made.cancelled() or isinstance(made.exception(), _Superseded):
+        if made.cancelled() or isinstance(made.exception(), _Stopped):
             return
         if error := made.exception():  # checks of all flags go on, one after the other
             logger.error("edge.together_failed", exc_info=error)

@@ -18,9 +18,9 @@ from edge.profiles import Commands
 from edge.settings import Settings
 from huidu import history
 from huidu.engine import Compiled
-from huidu.engine.together import Checks, Outcomes
+from huidu.engine.together import Checks, MadeTogether, Outcomes
 from huidu.model import Answer, Attribute, AttributeSource, Flag, Snapshot
-from huidu.turns import Pause
+from huidu.turns import Pause, let_go
 from huidu.wire import access, packed
 from huidu.wire.access import Access, Key, KeyKind
 from huidu.wire.facts import BUILT_IN, Reading
@@ -87,6 +87,9 @@ class World:
         self.checks_for: dict[KeyKind, Checks] = {}
         """The checks of all flags, for the kinds of keys that asked for them; see `evaluate_for`.
         """
+        self._last_together: dict[KeyKind, MadeTogether] = {}
+        """What was made last for each kind, of this snapshot or an earlier one; all worlds that
+        follow each other share it."""
         self.when_asked: Callable[[World], None] = lambda _: None
         """Called when a kind asks for the first time; see `put_together`."""
         self.rendered_by_id: dict[int, Rendered] = {}
@@ -115,6 +118,9 @@ class World:
         self._packed_of.update(
             (flag, made[flag]) for flag in self.compiled.unchanged if flag in made
         )
+        self._last_together = before._last_together
+        if self.custom_names == before.custom_names:
+            self._readings = before._readings
         for kind in list(before.checks_for):  # whoever asked will ask again
             self.evaluate_for(kind)
 
@@ -149,7 +155,12 @@ class World:
         check one after the other, and read all that profiles hold."""
         for kind, checks in list(self.checks_for.items()):
             if not checks.are_together:
-                self.compiled.put_together(checks, pause)
+                before = self._last_together.get(kind)
+                made = self.compiled.put_together(checks, pause, before)
+                self._last_together[kind] = made
+                if before is not None:
+                    let_go(before.bare, pause)
+                    let_go(before.full, pause)
             self._reading_for[kind] = self._reading(self.flags_for(kind))
 
     def reading_for(self, kind: KeyKind) -> Reading:

@@ -3,8 +3,8 @@
 A collection walks every object of its generations and holds the interpreter to its end. What is
 made of a large snapshot is tens of thousands of objects that will live long and hold no cycles: on
 the way they would be walked several times, and each time a quarter more has come together, all
-objects of the process with them, for 30 ms and more. So nothing is collected meanwhile, and
-afterwards what was made counts as old at once. The application's own garbage waits for a moment.
+objects of the process with them, for 30 ms and more. So nothing is collected meanwhile, and if
+much was made, it counts as old at once. The application's own garbage waits for a moment.
 """
 
 from __future__ import annotations
@@ -14,10 +14,16 @@ import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
+
+MOST_LEAPS: Final = 100
+"""So often all objects are made old in a row before a full collection is held. Garbage among them
+is found by no other, and making them old puts the interpreter's own off."""
 
 _lock = threading.Lock()
 _resting = 0
 _was_enabled = False
+_leaps = _full_collections = 0
 
 
 @contextmanager
@@ -34,20 +40,26 @@ def resting_collector() -> Iterator[None]:
     finally:
         with _lock:
             _resting -= 1
-            if _resting == 0:
+            if _resting == 0 and _was_enabled:
                 _make_old()
-                if _was_enabled:
-                    gc.enable()
+                gc.enable()
 
 
 def _make_old() -> None:
-    """Let all objects be of the oldest generation, without a walk over them.
+    """Let all objects be of the oldest generation, without a walk over them, if a walk is due.
 
     Not where a process froze some: they would melt, and be walked again by each full collection.
     """
-    if gc.get_freeze_count() == 0:
-        gc.freeze()
-        gc.unfreeze()
+    global _leaps, _full_collections
+    if gc.get_count()[0] <= gc.get_threshold()[0] or gc.get_freeze_count():
+        return
+    gc.freeze()
+    gc.unfreeze()
+    held = gc.get_stats()[-1]["collections"]
+    _leaps = _leaps + 1 if held == _full_collections else 1
+    _full_collections = held
+    if _leaps > MOST_LEAPS:
+        gc.collect()
 
 
 def _after_fork() -> None:

@@ -26,14 +26,14 @@ def no_pause() -> None:
     """For who has no other threads to think of."""
 
 
-def taking_turns() -> Pause:
+def taking_turns(rest_seconds: float = REST_SECONDS) -> Pause:
     """A pause that rests for a moment after each `WORK_SECONDS` of work."""
     until = time.perf_counter() + WORK_SECONDS
 
     def pause() -> None:
         nonlocal until
         if time.perf_counter() >= until:
-            time.sleep(REST_SECONDS)
+            time.sleep(rest_seconds)
             until = time.perf_counter() + WORK_SECONDS
 
     return pause

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Final
+from types import FunctionType
+from typing import Any, Final, cast
 
 import msgspec
 
 from huidu import history
 from huidu.engine.plan import Plan, RegionTable
 from huidu.engine.source import FlagWriter
-from huidu.engine.values import MEMO_LIMIT, Memo
+from huidu.engine.values import MEMO_LIMIT, Memo, Table
 from huidu.engine.writer import Check, Given, Writer, made_of
 from huidu.model import Admission, Answer, Attribute, AttributeSource
 from huidu.turns import Pause
@@ -72,6 +73,9 @@ Part = Callable[
 ]
 """Some of the blocks: key, attributes, admissions or None, lists or None; and the list that takes
 each outcome at the first of its places."""
+
+Placed = tuple[tuple[int, ...], Part]
+"""Some of the blocks, and the places of the flags they decide for."""
 
 
 class BlockWriter(Writer):
@@ -160,25 +164,31 @@ class BlockWriter(Writer):
         self.lines = block
         return name
 
-    def parts(self, pause: Pause) -> list[Part]:
-        """The functions. Nothing is kept here: what answers are made from refers to this writer."""
-        made: list[Part] = []
+    def parts(self, pause: Pause) -> list[Placed]:
+        """The functions, each with the places it decides for. The blocks are used up."""
+        made: list[Placed] = []
         few: list[str] = []
+        places: list[int] = []
         blocks = 0
-        for first, alike in self._blocks.items():
+        all_blocks = list(self._blocks.items())
+        all_blocks.reverse()
+        self._blocks = {}
+        while all_blocks:
+            first, alike = all_blocks.pop()
             waiting = list(alike.items())
             while waiting:
                 room = BLOCKS_AT_ONCE - blocks
                 taken, waiting = waiting[:room], waiting[room:]
                 few += self._block(first, [(rest, flags) for (rest, _), flags in taken])
+                places += [flag.place for _, flags in taken for flag in flags]
                 blocks += len(taken)
+                pause()
                 if blocks == BLOCKS_AT_ONCE:
-                    made.append(self._part(few))
+                    made.append((tuple(places), self._part(few, pause)))
                     pause()
-                    few, blocks = [], 0
+                    few, places, blocks = [], [], 0
         if few:
-            made.append(self._part(few))
-        self._blocks, self._shared, self.named, self._names = {}, [], {}, {}
+            made.append((tuple(places), self._part(few, pause)))
         return made
 
     def _block(self, first: Lines, alike: list[tuple[Lines, list[_Told]]]) -> Iterator[str]:
@@ -205,7 +215,7 @@ class BlockWriter(Writer):
         for line in lines:
             yield "    " * levels + _ANSWER.sub(outcome, _RETURN.sub(leave, line))
 
-    def _part(self, lines: list[str]) -> Part:
+    def _part(self, lines: list[str], pause: Pause) -> Part:
         needed = set(_WORD.findall("\n".join(lines)))
         for name, setting in reversed(self._shared):
             if name in needed:
@@ -219,6 +229,7 @@ class BlockWriter(Writer):
 
         lines = [_HEAD, _TEXT, *(_CONSTANT.sub(constant, line) for line in lines)]
         named = {name: self.named[old] for old, name in names.items()}
+        pause()
         return made_of(lines, named)  # type: ignore[return-value]
 
 
@@ -243,25 +254,33 @@ class _Told:
         return known
 
 
-def _outcomes(
-    alike: Iterable[_Told], places: tuple[int, ...], number: int
-) -> Outcome | Memo[Outcome]:
+class _Outcomes(Table[Outcome]):
+    """Outcomes of alike flags whose source answers with a table, by what is looked up in it."""
+
+    __slots__ = ("given", "places")
+
+    def __init__(self, places: tuple[int, ...], given: list[Memo[Answer]]) -> None:
+        super().__init__()
+        self.places = places
+        self.given = given
+
+    def make(self, argument: Any) -> Outcome:
+        return Outcome(self.places, tuple(each[argument] for each in self.given))
+
+
+def _outcomes(alike: Iterable[_Told], places: tuple[int, ...], number: int) -> Outcome | _Outcomes:
     """What alike flags answer with, where their source has one name for it."""
     given = [each.given[number] for each in alike]
     if not isinstance(given[0], Memo):
         return Outcome(places, tuple(given))  # type: ignore[arg-type]
-
-    def by(what: Any) -> Outcome:
-        return Outcome(places, tuple(each[what] for each in given))  # type: ignore[index]
-
-    return Memo(by)
+    return _Outcomes(places, given)  # type: ignore[arg-type]
 
 
 class _Alone:
     """Outcomes of a flag whose answers are another function's."""
 
     def __init__(self, place: int) -> None:
-        self._places = (place,)
+        self.places = (place,)
         self._made: dict[int, Outcome] = {}
 
     def of(self, answer: Answer) -> Outcome:
@@ -270,5 +289,21 @@ class _Alone:
             if len(self._made) >= MEMO_LIMIT:
                 self._made.clear()
             # It holds the answer, whose id is then no other's.
-            known = self._made[id(answer)] = Outcome(self._places, (answer,))
+            known = self._made[id(answer)] = Outcome(self.places, (answer,))
         return known
+
+
+def renewed(part: Part) -> Part:
+    """The same blocks for another snapshot: nobody has kept anything with their outcomes yet."""
+    own = cast("FunctionType", part)
+    named = {name: _renewed(each) for name, each in own.__globals__.items()}
+    return FunctionType(own.__code__, named)
+
+
+def _renewed(named: Any) -> Any:
+    if isinstance(named, Outcome):
+        return Outcome(named.places, named.answers)
+    if isinstance(named, _Outcomes):
+        return _Outcomes(named.places, named.given)
+    owner = getattr(named, "__self__", None)
+    return _Alone(*owner.places).of if isinstance(owner, _Alone) else named

@@ -9,7 +9,7 @@ from huidu.engine import answers, soundness
 from huidu.engine.plan import Plan, plan_of
 from huidu.engine.rules import Reader
 from huidu.engine.source import compile_bare, compile_flag, written
-from huidu.engine.together import Checks, compile_together
+from huidu.engine.together import Checks, MadeTogether, compile_together
 from huidu.engine.writer import BareCheck, Check, Writer
 from huidu.errors import HuiduError, SnapshotError
 from huidu.model import Admission, Answer, AttributeSource, Flag, Snapshot, User
@@ -108,11 +108,7 @@ class Compiled:
 
     def _unchanged_since(self, before: Compiled | None) -> frozenset[str]:
         """Keys of flags that are the same, and all they rest on with them."""
-        if before is None or (self._readable, self.snapshot.attributes, self.snapshot.cohorts) != (
-            before._readable,
-            before.snapshot.attributes,
-            before.snapshot.cohorts,
-        ):
+        if before is None or self.rests_on != before.rests_on:
             return frozenset()
         # A check asks those of its prerequisites in its own snapshot.
         return frozenset(
@@ -183,12 +179,19 @@ class Compiled:
         """The same before it is made: it answers at once, each flag on its own."""
         return Checks(list(flag_keys), self.evaluate_all)
 
-    def put_together(self, checks: Checks, pause: Pause = no_pause) -> None:
-        """Make what `apart` did not; `pause` is called after each flag."""
-        made = compile_together(
-            checks.keys, self.plan, self.check_of, self._reads, self._readable, pause
-        )
-        checks.take(*made)
+    def put_together(
+        self, checks: Checks, pause: Pause = no_pause, before: MadeTogether | None = None
+    ) -> MadeTogether:
+        """Make what `apart` did not; `pause` is called after each flag.
+
+        Args:
+            before: what was made for the same keys of an earlier snapshot. Only what changed since
+                is made, and with it those flags that share a function with a flag that changed.
+        """
+        made = compile_together(checks.keys, self, before, pause)
+        self._reads.update(made.reads)
+        checks.take(made)
+        return made
 
     def check(self, flag_key: str, user: User) -> Answer:
         """What the flag answers this user. Never raises."""
@@ -260,11 +263,11 @@ class Compiled:
         if check is None:
             plan = self.plan(flag_key)
             # Two threads may both compile; they make the same function, and either may stay.
-            check, self._reads[flag_key] = compile_flag(plan, self._needed_by(plan.flag))
+            check, self._reads[flag_key] = compile_flag(plan, self.needed_by(plan.flag))
             self._checks[flag_key] = check
         return check
 
-    def _needed_by(self, flag: Flag) -> dict[str, Check]:
+    def needed_by(self, flag: Flag) -> dict[str, Check]:
         """The checks of a flag's prerequisites, which its own asks. It holds them itself: through
         this object it would hold all others, itself among them, and none would ever be let go but
         by the garbage collector."""
@@ -280,7 +283,12 @@ class Compiled:
             KeyError: the snapshot has no such flag.
         """
         plan = self.plan(flag_key)
-        return compile_bare(plan, self._needed_by(plan.flag))
+        return compile_bare(plan, self.needed_by(plan.flag))
+
+    @property
+    def rests_on(self) -> tuple[Any, ...]:
+        """What all flags rest on: equal flags that rest on the same answer alike."""
+        return self._readable, self.snapshot.attributes, self.snapshot.cohorts
 
     @property
     def readable(self) -> frozenset[AttributeSource]:

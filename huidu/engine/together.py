@@ -8,13 +8,16 @@ them.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from huidu.engine.blocks import BlockWriter, Outcome, Part
-from huidu.engine.plan import Plan
-from huidu.engine.writer import Check
-from huidu.model import Admission, Answer, AttributeSource
+import msgspec
+
+from huidu.engine.blocks import BlockWriter, Outcome, Part, Placed, renewed
+from huidu.model import Admission, Answer, Flag
 from huidu.turns import Pause
+
+if TYPE_CHECKING:
+    from huidu.engine.compile import Compiled
 
 Outcomes = tuple[Outcome | None, ...]
 """What flags answer one user: at the place of each flag its own outcome, or None where that of an
@@ -43,14 +46,9 @@ class Checks:
     def are_together(self) -> bool:
         return self._parts is not None
 
-    def take(self, bare: list[Part], full: list[Part]) -> None:
-        """Go on with these functions.
-
-        Args:
-            bare: what checks those of whom nothing is remembered and whom no list holds.
-            full: what checks everybody.
-        """
-        self._parts = bare, full
+    def take(self, made: MadeTogether) -> None:
+        """Go on with these functions."""
+        self._parts = [part for _, part in made.bare], [part for _, part in made.full]
 
     def parts(self) -> list[Part]:
         """The functions, for who lets go of them; see `huidu.turns.let_go`."""
@@ -100,35 +98,64 @@ def answers_of(outcomes: Sequence[Outcome | None]) -> list[Answer]:
     return found
 
 
-def compile_together(
-    keys: list[str],
-    plan: Callable[[str], Plan],
-    check_of: Callable[[str], Check],
-    reads: dict[str, frozenset[str]],
-    readable: frozenset[AttributeSource],
-    pause: Pause,
-) -> tuple[list[Part], list[Part]]:
-    """The checks of flags: for users of whom nothing is remembered, and for all.
+class MadeTogether(msgspec.Struct, frozen=True, gc=False):
+    """What was made for the flags of one snapshot, to go on from with the next.
 
-    Args:
-        plan: makes a flag ready.
-        check_of: makes a flag's own check.
-        reads: is told the attributes that each flag looks at itself.
-        pause: called after each flag.
+    Attributes:
+        flags: at the place of each, the flag itself.
+        rests_on: what all of them rest on; see `Compiled.rests_on`.
+        reads: names of the attributes that each flag looks at itself.
+        bare: what checks those of whom nothing is remembered and whom no list holds.
+        full: what checks everybody.
     """
 
-    def parts(*, holds: bool) -> list[Part]:
-        writer = BlockWriter(readable, holds=holds)
-        for place, key in enumerate(keys):
-            ready = plan(key)
-            if ready.places is not None:
-                writer.alone(place, check_of(key))
-            else:
-                needed = {each.flag: check_of(each.flag) for each in ready.flag.prerequisites}
-                writer.flag(place, ready, needed)
-                if holds:
-                    reads[key] = frozenset(writer.looked_at)
-            pause()
-        return writer.parts(pause)
+    flags: list[Flag]
+    rests_on: tuple[Any, ...]
+    reads: dict[str, frozenset[str]]
+    bare: list[Placed]
+    full: list[Placed]
 
-    return parts(holds=False), parts(holds=True)
+
+def compile_together(
+    keys: list[str], compiled: Compiled, before: MadeTogether | None, pause: Pause
+) -> MadeTogether:
+    """The checks of flags.
+
+    Args:
+        before: made for an earlier snapshot. Functions all of whose flags are the same objects at
+            the same places are made of its functions, without their source.
+        pause: called after each flag.
+    """
+    flags = [compiled.flags[key] for key in keys]
+    made = MadeTogether(flags, compiled.rests_on, {}, [], [])
+    same: set[int] = set()
+    if before is not None and before.rests_on == made.rests_on:
+        same = {
+            place
+            for place, (flag, older) in enumerate(zip(flags, before.flags, strict=False))
+            # Prerequisites are asked in their own snapshot.
+            if flag is older and not flag.prerequisites
+        }
+        kept = [keys[place] for place in same if keys[place] in before.reads]
+        made.reads.update((key, before.reads[key]) for key in kept)
+    for holds, older, parts in (
+        (False, before.bare if before else [], made.bare),
+        (True, before.full if before else [], made.full),
+    ):
+        for places, part in older:
+            if same.issuperset(places):
+                parts.append((places, renewed(part)))
+                pause()
+        done = {place for places, _ in parts for place in places}
+        writer = BlockWriter(compiled.readable, holds=holds)
+        for place in sorted(set(range(len(keys))) - done):
+            plan = compiled.plan(keys[place])
+            if plan.places is not None:
+                writer.alone(place, compiled.check_of(keys[place]))
+            else:
+                writer.flag(place, plan, compiled.needed_by(plan.flag))
+                if holds:
+                    made.reads[keys[place]] = frozenset(writer.looked_at)
+            pause()
+        parts += writer.parts(pause)
+    return made
