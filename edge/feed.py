@@ -22,7 +22,7 @@ from edge.state import State, World
 from huidu.collector import resting_collector
 from huidu.engine import compile_snapshot
 from huidu.errors import HuiduError
-from huidu.turns import taking_turns
+from huidu.turns import Pause, taking_turns
 from huidu.wire import access, names, snapshot
 
 logger = logging.getLogger("huidu.edge")
@@ -48,6 +48,8 @@ class Feed:
     ) -> None:
         self.state = state
         self.refused = 0
+        self.is_making = False
+        """Whether a snapshot is just being made ready; what is less urgent should wait."""
         self.control = Link(where, name="control", connected=self._wake)
         self._listener = Link(
             where, name="publications", connected=self._subscribe, pushed=self._hear
@@ -179,16 +181,23 @@ class Feed:
 
     def _make_world(self, data: bytes, version: str) -> World:
         pause = taking_turns()  # checks go on meanwhile
-        with resting_collector():
-            decoded = self._reader.read(data, pause)
-            if decoded.environment != self.state.environment:
-                raise ValueError(
-                    f"expected environment {self.state.environment}, got {decoded.environment}"
-                )
-            present = self.state.world
-            before = None if present is None else present.compiled
-            compiled = compile_snapshot(decoded, before=before, pause=pause)
-            return self._world_of(decoded, compiled, version, data)
+        self.is_making = True
+        try:
+            with resting_collector():
+                return self._made_world(data, version, pause)
+        finally:
+            self.is_making = False
+
+    def _made_world(self, data: bytes, version: str, pause: Pause) -> World:
+        decoded = self._reader.read(data, pause)
+        if decoded.environment != self.state.environment:
+            raise ValueError(
+                f"expected environment {self.state.environment}, got {decoded.environment}"
+            )
+        present = self.state.world
+        before = None if present is None else present.compiled
+        compiled = compile_snapshot(decoded, before=before, pause=pause)
+        return self._world_of(decoded, compiled, version, data)
 
     async def _take_access(self, data: bytes, *, keep: bool = True) -> None:
         if data == self._refused_bytes.get("access"):

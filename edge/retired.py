@@ -8,7 +8,7 @@ import weakref
 from typing import Any, Final
 
 from edge.state import World
-from huidu.turns import let_go_after
+from huidu.turns import LONG_REST_SECONDS, let_go_after, taking_turns
 
 MOST_SECONDS: Final = 10.0
 """So long a world is waited for; by then nothing but a connection that hangs may still hold it."""
@@ -34,4 +34,4 @@ class Retired:
 
     def _free(self) -> None:
         while True:
-            let_go_after(*self._waiting.get(), MOST_SECONDS)
+            let_go_after(*self._waiting.get(), MOST_SECONDS, taking_turns(LONG_REST_SECONDS))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import TYPE_CHECKING, Final
@@ -23,7 +24,7 @@ from edge.stream import Listeners
 from huidu.collector import resting_collector
 from huidu.engine import Compiled
 from huidu.model import Snapshot
-from huidu.turns import taking_turns
+from huidu.turns import LONG_REST_SECONDS, taking_turns
 
 if TYPE_CHECKING:
     from uvicorn.server import ServerState
@@ -35,9 +36,6 @@ logger = logging.getLogger("huidu.edge")
 TICK_SECONDS: Final = 1.0
 MOST_WARMED: Final = 300
 """Flags whose code is made before a snapshot is served: some 0.2 s, which a kill can spare."""
-REST_SECONDS: Final = 0.001
-"""Between two steps of what nobody waits for: in that time a check passes through all of its own,
-and each time it waits for a socket another thread may come before it."""
 MOST_PACKED: Final = 100
 """Of these, flags whose checks by a record are made then too: some 0.1 s more. The checks of others
 are made when they are first asked for."""
@@ -156,12 +154,14 @@ class Edge:
             made.add_done_callback(partial(self._are_together, world))
 
     def _make_together(self, world: World) -> None:
-        rest = taking_turns(REST_SECONDS)
+        rest = taking_turns(LONG_REST_SECONDS)
 
         def pause() -> None:
+            rest()
+            while self.feed.is_making and not self._stopped:
+                time.sleep(LONG_REST_SECONDS)
             if self._stopped:
                 raise _Stopped
-            rest()
 
         # Not given up for a newer one, which goes on from what was made. While snapshots came
         # quicker than functions were made, none ever were.

@@ -18,6 +18,9 @@ Pause = Callable[[], None]
 WORK_SECONDS: Final = 0.00025
 REST_SECONDS: Final = 0.00005
 """As short as the system sleeps; a thread that only yielded would be back before another woke."""
+LONG_REST_SECONDS: Final = 0.001
+"""For what nobody waits for. In that time a check passes through all of its own; each time it waits
+for a socket, another thread may come before it."""
 LOOK_SECONDS: Final = 0.01
 """Between two looks whether something is gone."""
 
@@ -50,7 +53,7 @@ def let_go(parts: list[Any], pause: Pause) -> None:
         pause()
 
 
-def let_go_after(whole: weakref.ref[Any], parts: list[Any], seconds: float) -> None:
+def let_go_after(whole: weakref.ref[Any], parts: list[Any], seconds: float, pause: Pause) -> None:
     """Empty a list once what its parts are of is gone, at most so much later.
 
     Until then they would only be held a second time, and freed in one go by whoever is last.
@@ -58,4 +61,4 @@ def let_go_after(whole: weakref.ref[Any], parts: list[Any], seconds: float) -> N
     until = time.monotonic() + seconds
     while whole() is not None and time.monotonic() < until:
         time.sleep(LOOK_SECONDS)
-    let_go(parts, taking_turns())
+    let_go(parts, pause)

@@ -204,7 +204,7 @@ class BlockWriter(Writer):
     def _indented(self, levels: int, lines: Lines, flags: list[_Told]) -> Iterator[str]:
         """Lines of flags that are alike, as they stand in a block."""
         places = tuple(flag.place for flag in flags)
-        leave = rf"found[{places[0]}] = \1; break"
+        leave = rf"found[{self.constant(places[0])}] = \1; break"
         names: dict[str, str] = {}
 
         def outcome(answer: re.Match[str]) -> str:

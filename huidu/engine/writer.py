@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping
+from hashlib import blake2b
 from math import nan
 from sys import intern
+from types import CodeType, FunctionType
 from typing import TYPE_CHECKING, Any, Final
+from weakref import WeakValueDictionary
 
 from xxhash import xxh3_64_intdigest
 
@@ -188,7 +191,28 @@ def made_of(lines: Iterable[str], named: Mapping[str, Any]) -> Check:
     # All functions share the texts of the names.
     namespace = {intern(word): known[word] for word in _WORD.findall(source) if word in known}
     namespace["__builtins__"] = {}
-    code = compile(source, "<huidu check>", "exec", dont_inherit=True)
-    exec(code, namespace)  # noqa: S102 (our own pieces; see the module's head)
-    check: Check = namespace.pop("check")
+    check: Check = FunctionType(_code_of(source), namespace)
     return check
+
+
+_codes: Final[WeakValueDictionary[bytes, CodeType]] = WeakValueDictionary()
+"""By digest of the source: the code of a function that is in use."""
+
+
+def _code_of(source: str) -> CodeType:
+    """The code of the one function in the source.
+
+    Compiling takes a millisecond for each flag in it, and nobody else gets to do anything
+    meanwhile. What differs between flags is mostly in the objects, so the source was often met
+    before. Each function has a copy of its own: the interpreter notes in the code where in a
+    function's namespace things are found.
+    """
+    digest = blake2b(source.encode(), digest_size=16).digest()
+    known = _codes.get(digest)
+    if known is None:
+        module = compile(source, "<huidu check>", "exec", dont_inherit=True)
+        code = next(each for each in module.co_consts if isinstance(each, CodeType))
+    else:
+        code = known.replace()
+    _codes[digest] = code
+    return code

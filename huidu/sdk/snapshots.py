@@ -164,7 +164,7 @@ class Keeper:
         if before is not None:
             whole, parts = weakref.ref(before), before.parts()
             del before
-            let_go_after(whole, parts, MOST_WAIT_SECONDS)
+            let_go_after(whole, parts, MOST_WAIT_SECONDS, pause)
 
     def _poll(self) -> None:
         failures = 0
