@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from edge import feed as feeds
@@ -68,3 +70,26 @@ async def test_a_redis_that_stays_silent_is_connected_to_again(
     own_store.resume()
     own_store.publish(flags()[:2])
     await until(lambda: sequence(feed) == own_store.sequence)
+
+
+async def test_a_world_that_was_replaced_is_let_go(feed: Feed, own_store: Store) -> None:
+    own_store.publish(flags()[:2])
+    await until(lambda: sequence(feed) == own_store.sequence)
+    assert feed.state.world is not None
+    replaced = weakref.ref(feed.state.world)
+    compiled = weakref.ref(feed.state.world.compiled)
+    own_store.publish(flags()[:1])
+    await until(lambda: sequence(feed) == own_store.sequence)
+    await until(lambda: replaced() is None and compiled() is None)
+
+
+async def test_who_has_time_is_told_that_a_snapshot_is_being_made(
+    feed: Feed, own_store: Store
+) -> None:
+    assert not feed.is_making
+    own_store.publish(flags()[:2])
+    await until(lambda: feed.is_making)
+    await until(lambda: not feed.is_making)
+    own_store.publish([msgspec.structs.replace(flags()[0], variants=[])])  # refused as a whole
+    await until(lambda: feed.refused)
+    assert not feed.is_making

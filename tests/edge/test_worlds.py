@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import datetime
+from collections import deque
+from types import SimpleNamespace
 
 import pytest
 
+from edge.protocol import HuiduProtocol
 from edge.state import World
 from huidu.engine import compile_snapshot
 from huidu.model import Snapshot
@@ -74,3 +77,43 @@ def test_putting_together_can_be_given_up(world: World):
         world.put_together(pause)
     assert not world.is_together
     assert answers(world, KeyKind.SERVER) == before
+
+
+def test_what_is_quick_is_made_from_what_was_quick_before(world: World):
+    answers(world, KeyKind.SERVER)
+    world.put_together(no_pause)
+    newer = World(world.snapshot, compile_snapshot(world.snapshot, before=world.compiled), "w", {})
+    newer.take_over(world)
+    held = ({"region": "440300"}, {}, frozenset[int]())
+    before = world.together_of(world.evaluate_for(KeyKind.SERVER).outcomes("ada", *held))
+    newer.put_together(no_pause)
+    assert newer.is_together
+    told = newer.together_of(newer.evaluate_for(KeyKind.SERVER).outcomes("ada", *held))
+    # What is told of an answer names its snapshot.
+    assert {each.snapshot for each in before.answers} == {"v"}
+    assert {each.snapshot for each in told.answers} == {"w"}
+    assert [each.answer for each in told.answers] == [each.answer for each in before.answers]
+
+
+def test_all_that_a_world_made_is_among_its_parts(world: World):
+    answers(world, KeyKind.SERVER)
+    world.put_together(no_pause)
+    asked = world.evaluate_for(KeyKind.SERVER)
+    world.together(asked("ada", {}))
+    world.packed_of("weilidai")
+    parts = {id(each) for each in world.parts()}
+    made = [*world.flags.values(), *world.rendered_by_id.values(), *asked.parts()]
+    assert made
+    assert parts.issuperset(map(id, made))
+
+
+def test_an_idle_connection_lets_go_of_the_flags_of_its_last_check():
+    connection = HuiduProtocol.__new__(HuiduProtocol)
+    connection.listening, connection.queue, connection.quiet = False, deque(), 0  # type: ignore[assignment]
+    connection.mid_message = False
+    state = SimpleNamespace(generation=1)
+    connection.edge = SimpleNamespace(state=state)  # type: ignore[assignment]
+    for generation, kept in ((1, True), (0, False)):
+        connection.usual = SimpleNamespace(generation=generation)  # type: ignore[assignment]
+        connection.close_if_idle(1)
+        assert (connection.usual is not None) == kept

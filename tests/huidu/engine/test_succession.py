@@ -99,3 +99,9 @@ def test_a_successor_answers_as_if_alone(snapshot: Snapshot, data: st.DataObject
     for each in changed:
         assert after.check(each.key, user) == alone.check(each.key, user)
         assert after.check(each.key, user).flag_version == each.version
+    keys = [each.key for each in changed]
+    made = before.put_together(before.apart(keys))
+    checks = after.apart(keys)
+    after.put_together(checks, before=made)
+    told = user.key, user.attributes, user.admissions, user.lists
+    assert checks(*told) == alone.together(keys)(*told) == alone.evaluate_all(keys, *told)
