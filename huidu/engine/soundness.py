@@ -5,16 +5,17 @@ Rules are read by `huidu.engine.rules`; here are the numbers, keys and reference
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from math import isfinite
-from typing import Any, Final
+from typing import Final
 
 from huidu import history
 from huidu.engine import values
 from huidu.engine.answers import open_stages
 from huidu.engine.constants import shown
 from huidu.engine.plan import REGION_ATTRIBUTE
+from huidu.engine.sound_values import FITS, few, json_value, key_text, share, unique
 from huidu.errors import SnapshotError
 from huidu.model import (
     FULL_THRESHOLD,
@@ -30,19 +31,13 @@ from huidu.model import (
     RegionPolicy,
     Rollout,
     Stage,
-    ValueType,
 )
 from huidu.turns import Pause, no_pause
-
-MAX_PARTS: Final = 100
-"""Most gates, stages, tiers, variants, weights or prerequisites of one flag."""
 
 MAX_PREREQUISITE_CHECKS: Final = 200
 """Most checks one check may lead to through prerequisites, all levels together."""
 
 MAX_WEIGHT: Final = 1_000_000
-MAX_KEY: Final = 200
-MAX_JSON_DEPTH: Final = 20
 
 
 def check_attributes(attributes: Sequence[Attribute]) -> None:
@@ -51,11 +46,11 @@ def check_attributes(attributes: Sequence[Attribute]) -> None:
     Raises:
         SnapshotError: with the path of the fault, as everywhere in this module.
     """
-    _unique("attributes", "name", (each.name for each in attributes))
-    _unique("attributes", "id", (each.id for each in attributes))
+    unique("attributes", "name", (each.name for each in attributes))
+    unique("attributes", "id", (each.id for each in attributes))
     for each in attributes:
         at = f"attribute {each.name}"
-        _key(each.name, f"{at}, name")
+        key_text(each.name, f"{at}, name")
         if each.name == history.NAME:
             raise SnapshotError("expected a name that the engine does not use itself", path=at)
         least, most = each.minimum, each.maximum
@@ -70,9 +65,9 @@ def check_attributes(attributes: Sequence[Attribute]) -> None:
 
 def check_cohorts(cohorts: Sequence[Cohort]) -> None:
     """Keys are unique."""
-    _unique("cohorts", "key", (each.key for each in cohorts))
+    unique("cohorts", "key", (each.key for each in cohorts))
     for each in cohorts:
-        _key(each.key, f"cohort {each.key}, key")
+        key_text(each.key, f"cohort {each.key}, key")
 
 
 def check_flags(
@@ -88,14 +83,14 @@ def check_flags(
         sound: flags without prerequisites that were looked at before, with the same attributes.
         pause: called after each flag, and between what is asked of all of them.
     """
-    _unique("flags", "key", (each.key for each in flags))
+    unique("flags", "key", (each.key for each in flags))
     pause()
     by_key = {each.key: each for each in flags}
     for each in flags:
         if each.key not in sound:
             _check_flag(each, by_key, attributes)
         pause()
-    _unique("rollouts", "slot", (each.rollout.slot for each in flags if each.rollout is not None))
+    unique("rollouts", "slot", (each.rollout.slot for each in flags if each.rollout is not None))
     pause()
     _check_groups([(each.key, each.exclusion) for each in flags if each.exclusion is not None])
     costs: dict[str, int] = {}
@@ -106,22 +101,22 @@ def check_flags(
 
 def _check_flag(flag: Flag, flags: Mapping[str, Flag], attributes: Mapping[str, Attribute]) -> None:
     at = f"flag {flag.key}, "
-    _key(flag.key, f"{at}key")
+    key_text(flag.key, f"{at}key")
     for name in ("variants", "prerequisites", "gates", "tiers"):
-        _few(getattr(flag, name), f"{at}{name}")
+        few(getattr(flag, name), f"{at}{name}")
     _check_variants(flag, at)
-    _json(flag.payload, f"{at}payload")
-    _unique(f"{at}gates", "key", (each.key for each in flag.gates))
+    json_value(flag.payload, f"{at}payload")
+    unique(f"{at}gates", "key", (each.key for each in flag.gates))
     for index, gate in enumerate(flag.gates):
         _check_gate(gate, f"{at}gates[{index}]", attributes)
     if sum(gate.capacity is not None for gate in flag.gates) > 1:
         raise SnapshotError("expected at most one capacity gate, got more", path=f"{at}gates")
-    _unique(f"{at}tiers", "key", (each.key for each in flag.tiers))
+    unique(f"{at}tiers", "key", (each.key for each in flag.tiers))
     for index, tier in enumerate(flag.tiers):
-        _json(tier.payload, f"{at}tiers[{index}].payload")
+        json_value(tier.payload, f"{at}tiers[{index}].payload")
     for index, needed in enumerate(flag.prerequisites):
         path = f"{at}prerequisites[{index}]"
-        _key(needed.why, f"{path}.why")
+        key_text(needed.why, f"{path}.why")
         if needed.flag not in flags:
             raise SnapshotError(f"expected a flag, got {shown(needed.flag)}", path=path)
         offered = {each.key for each in flags[needed.flag].variants}
@@ -140,19 +135,19 @@ def _check_variants(flag: Flag, at: str) -> None:
     path = f"{at}variants"
     if not flag.variants:
         raise SnapshotError("expected at least one variant, got none", path=path)
-    _unique(path, "key", (each.key for each in flag.variants))
-    fits = _FITS[flag.type]
+    unique(path, "key", (each.key for each in flag.variants))
+    fits = FITS[flag.type]
     for index, each in enumerate(flag.variants):
-        _key(each.key, f"{path}[{index}].key")
-        _share(each.share_ppm, f"{path}[{index}].share_ppm")
-        _json(each.payload, f"{path}[{index}].payload")
-        _json(each.value, f"{path}[{index}].value")
+        key_text(each.key, f"{path}[{index}].key")
+        share(each.share_ppm, f"{path}[{index}].share_ppm")
+        json_value(each.payload, f"{path}[{index}].payload")
+        json_value(each.value, f"{path}[{index}].value")
         if not fits(each.value):
             raise SnapshotError(
                 f"expected a value of type {flag.type}, got {shown(each.value)}",
                 path=f"{path}[{index}].value",
             )
-    _json(flag.off_value, f"{at}off_value")
+    json_value(flag.off_value, f"{at}off_value")
     if flag.off_value is not None and not fits(flag.off_value):
         raise SnapshotError(
             f"expected a value of type {flag.type} or null, got {shown(flag.off_value)}",
@@ -164,9 +159,9 @@ def _check_variants(flag: Flag, at: str) -> None:
 
 
 def _check_gate(gate: Gate, path: str, attributes: Mapping[str, Attribute]) -> None:
-    _key(gate.key, f"{path}.key")
-    _key(gate.why, f"{path}.why")
-    _key(gate.unknown_why, f"{path}.unknown_why")
+    key_text(gate.key, f"{path}.key")
+    key_text(gate.why, f"{path}.why")
+    key_text(gate.unknown_why, f"{path}.unknown_why")
     kinds = (gate.rule, gate.region, gate.capacity)
     found = sum(each is not None for each in kinds)
     if found != 1:
@@ -189,11 +184,11 @@ def _check_capacity(
             "expected false: whoever has a place keeps it, and being drawn is no place",
             path=f"{path}.keeps_shown",
         )
-    _few(capacity.partners, f"{path}.capacity.partners")
-    _unique(f"{path}.capacity.partners", "number", (each.number for each in capacity.partners))
+    few(capacity.partners, f"{path}.capacity.partners")
+    unique(f"{path}.capacity.partners", "number", (each.number for each in capacity.partners))
     for index, each in enumerate(capacity.partners):
         at = f"{path}.capacity.partners[{index}]"
-        _key(each.key, f"{at}.key")
+        key_text(each.key, f"{at}.key")
         if not 1 <= each.number < PLACES:
             raise SnapshotError(
                 f"expected 1 to {PLACES - 1}, got {each.number}", path=f"{at}.number"
@@ -219,10 +214,10 @@ def _check_region_policy(
     policy: RegionPolicy, path: str, attributes: Mapping[str, Attribute]
 ) -> None:
     _check_regions_are_known(path, attributes)
-    _unique(f"{path}.classes", "key", (each.key for each in policy.classes))
+    unique(f"{path}.classes", "key", (each.key for each in policy.classes))
     for index, each in enumerate(policy.classes):
-        _share(each.ceiling_ppm, f"{path}.classes[{index}].ceiling_ppm")
-        _json(each.payload, f"{path}.classes[{index}].payload")
+        share(each.ceiling_ppm, f"{path}.classes[{index}].ceiling_ppm")
+        json_value(each.payload, f"{path}.classes[{index}].payload")
     keys = {each.key for each in policy.classes}
     if policy.default not in keys:
         raise SnapshotError(
@@ -237,9 +232,9 @@ def _check_region_policy(
 
 
 def _check_exclusion(exclusion: Exclusion, path: str) -> None:
-    _key(exclusion.group, f"{path}.group")
-    _key(exclusion.salt, f"{path}.salt")
-    _key(exclusion.why, f"{path}.why")
+    key_text(exclusion.group, f"{path}.group")
+    key_text(exclusion.salt, f"{path}.salt")
+    key_text(exclusion.why, f"{path}.why")
     if not 0 <= exclusion.from_ppm < exclusion.to_ppm <= PPM:
         raise SnapshotError(
             f"expected 0 <= from_ppm < to_ppm <= {PPM}, "
@@ -249,9 +244,9 @@ def _check_exclusion(exclusion: Exclusion, path: str) -> None:
 
 
 def _check_rollout(rollout: Rollout, opened: list[Stage], path: str) -> None:
-    _key(rollout.salt, f"{path}.salt")
-    _few(rollout.stages, f"{path}.stages")
-    _unique(f"{path}.stages", "key", (each.key for each in rollout.stages))
+    key_text(rollout.salt, f"{path}.salt")
+    few(rollout.stages, f"{path}.stages")
+    unique(f"{path}.stages", "key", (each.key for each in rollout.stages))
     if rollout.slot < 0:
         raise SnapshotError(f"expected 0 or more, got {rollout.slot}", path=f"{path}.slot")
     if not -1 <= rollout.current < len(rollout.stages):
@@ -273,11 +268,11 @@ def _check_rollout(rollout: Rollout, opened: list[Stage], path: str) -> None:
 
 
 def _check_stage(stage: Stage, path: str, *, is_open: bool) -> None:
-    _key(stage.key, f"{path}.key")
-    _key(stage.audience_why, f"{path}.audience_why")
-    _share(stage.share_ppm, f"{path}.share_ppm")
-    _json(stage.payload, f"{path}.payload")
-    _few(stage.weights, f"{path}.weights")
+    key_text(stage.key, f"{path}.key")
+    key_text(stage.audience_why, f"{path}.audience_why")
+    share(stage.share_ppm, f"{path}.share_ppm")
+    json_value(stage.payload, f"{path}.payload")
+    few(stage.weights, f"{path}.weights")
     if not 0 <= stage.threshold <= FULL_THRESHOLD:
         raise SnapshotError(f"expected 0 to 2**64, got {stage.threshold}", path=f"{path}.threshold")
     for index, each in enumerate(stage.weights):
@@ -346,58 +341,3 @@ def _prerequisite_checks(
                 path=f"flag {flag.key}, prerequisites",
             )
     return costs[flag.key]
-
-
-def _unique(path: str, name: str, found: Iterable[Any]) -> None:
-    seen = set()
-    for each in found:
-        if each in seen:
-            raise SnapshotError(f"expected each {name} once, got {shown(each)} twice", path=path)
-        seen.add(each)
-
-
-def _key(text: str, path: str) -> None:
-    if not isinstance(text, str) or not 0 < len(text) <= MAX_KEY:
-        raise SnapshotError(f"expected a text of 1 to {MAX_KEY} characters", path=path)
-
-
-def _share(share_ppm: int, path: str) -> None:
-    if type(share_ppm) is not int or not 0 <= share_ppm <= PPM:
-        raise SnapshotError(f"expected 0 to {PPM}, got {shown(share_ppm)}", path=path)
-
-
-def _few(parts: Sequence[Any], path: str) -> None:
-    if len(parts) > MAX_PARTS:
-        raise SnapshotError(f"expected at most {MAX_PARTS}, got {len(parts)}", path=path)
-
-
-def _json(value: Any, path: str, depth: int = 0) -> None:
-    """Only values that JSON carries unchanged: no NaN, no infinity, no endless nesting."""
-    if depth > MAX_JSON_DEPTH:
-        raise SnapshotError(f"expected at most {MAX_JSON_DEPTH} levels", path=path)
-    match value:
-        case None | bool() | int() | str():
-            return
-        case float() if isfinite(value):
-            return
-        case list():
-            for index, each in enumerate(value):
-                _json(each, f"{path}[{index}]", depth + 1)
-        case dict() if all(isinstance(key, str) for key in value):
-            for key, each in value.items():
-                _json(each, f"{path}.{key}", depth + 1)
-        case _:
-            raise SnapshotError(f"expected a JSON value, got {shown(value)}", path=path)
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool)
-
-
-_FITS: Final[dict[ValueType, Callable[[Any], bool]]] = {
-    ValueType.BOOLEAN: lambda value: isinstance(value, bool),
-    ValueType.STRING: lambda value: isinstance(value, str),
-    ValueType.INTEGER: lambda value: isinstance(value, int) and not isinstance(value, bool),
-    ValueType.FLOAT: _is_number,
-    ValueType.OBJECT: lambda value: isinstance(value, dict | list),
-}
