@@ -43,12 +43,15 @@ def _save(row: Webhook, action: str, values: Mapping[str, Any], by: Actor, reaso
     only(values, EDITABLE)
     if "url" in values:
         outbound.check(str(values["url"]))
-    unknown = set(values.get("events") or ()) - set(messages.EVENTS)
-    if unknown:
-        raise InputError(
-            f"expected events among {', '.join(messages.EVENTS)}, got {sorted(unknown)[0][:60]!r}",
-            path="events",
-        )
+    events = values.get("events") or []
+    if not isinstance(events, list | tuple):
+        raise InputError(f"expected a list of events, got {type(events).__name__}", path="events")
+    for each in events:
+        if each not in messages.EVENTS:
+            raise InputError(
+                f"expected events among {', '.join(messages.EVENTS)}, got {str(each)[:60]!r}",
+                path="events",
+            )
     with changing(
         row,
         action,

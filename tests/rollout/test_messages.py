@@ -170,8 +170,15 @@ def test_a_webhook_hears_only_what_it_asked_for(hook: Webhook, receiver: Receive
     webhooks.update(hook, {"events": [messages.ROLLED_BACK]}, by=ANN)
     flags.kill(flag, by=ANN, reason="x")
     assert deliver() == {"delivered": 0, "failed": 0}
-    with pytest.raises(InputError, match="expected events among"):
-        webhooks.update(hook, {"events": ["nothing"]}, by=ANN)
+
+
+@pytest.mark.parametrize(
+    "events", [["nothing"], [60], [[]], [None], [{}, "x"], "huidu", 5, {"a": 1}]
+)
+def test_what_is_no_event_is_refused_by_name(hook: Webhook, events: Any):
+    with pytest.raises(InputError, match="expected (events among|a list of events)") as refused:
+        webhooks.update(hook, {"events": events}, by=ANN)
+    assert refused.value.path == "events"
 
 
 def test_one_dead_receiver_does_not_keep_the_others_waiting(
