@@ -165,6 +165,54 @@ def edge(swaps: int, changed: int, *, in_bulk: bool = False) -> dict[str, Any]:
     return {"quiet": quiet, "swapping": swapping}
 
 
+def kills(number: int) -> dict[str, Any]:
+    """Milliseconds from the publication of a kill, one flag of 1,000, until it is obeyed.
+
+    Somebody asks for all flags at once, again and again, so functions for that are made after each.
+    """
+    from tests.edge.running import Running, Store, wait_for
+
+    base = world()
+    shown = list(range(0, FLAGS, 10))[:number]
+    killed = [
+        msgspec.structs.replace(
+            base,
+            flags=[
+                msgspec.structs.replace(each, killed=place in shown[: count + 1])
+                for place, each in enumerate(base.flags)
+            ],
+        )
+        for count in range(number)
+    ]
+    store = Store()
+    waits: dict[str, list[float]] = {"single": [], "bulk": []}
+    try:
+        store.fill()
+        publish = publisher(store, iter([base, *killed]))
+        publish()
+        running = Running(store)
+        wait_for(lambda: running.check("flag-1", "u").status == 200)
+        running.bulk("u")
+        time.sleep(TOGETHER_SECONDS)
+        for place in shown:
+            publish()
+            began = time.perf_counter()
+            open_ways = {"single", "bulk"}
+            while open_ways:
+                told = {
+                    "single": running.check(f"flag-{place}", "u").json["metadata"],
+                    "bulk": running.bulk("u").json["flags"][place]["metadata"],
+                }
+                for way in [way for way in open_ways if told[way]["why"] == "killed"]:
+                    open_ways.discard(way)
+                    waits[way].append(time.perf_counter() - began)
+            time.sleep(PAUSE_SECONDS)
+        running.stop()
+    finally:
+        store.close()
+    return {way: at_shares(each) for way, each in waits.items()}
+
+
 def publisher(store: Any, worlds: Iterator[Snapshot]) -> Callable[[], None]:
     """Publishes the next flags under the next number."""
     import datetime
@@ -203,7 +251,7 @@ def at_shares(waits: list[float]) -> dict[str, float]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--swaps", type=int, default=20)
-    parser.add_argument("--only", choices=["sdk", "edge", "edge asked in bulk"])
+    parser.add_argument("--only", choices=["sdk", "edge", "edge asked in bulk", "kills"])
     chosen = parser.parse_args()
     found: dict[str, Any] = {
         "command": " ".join(["python", "bench/swap.py", *sys.argv[1:]]),
@@ -214,9 +262,12 @@ def main() -> None:
     for name, part in (("sdk", sdk), ("edge", edge), ("edge asked in bulk", in_bulk)):
         if chosen.only is None or name.startswith(chosen.only):
             for changed in (1, FLAGS):
-                told = f"{name}, {changed:,} flags changed"
-                found[told] = part(chosen.swaps, changed)
-                print(told, json.dumps(found[told]))
+                about = f"{name}, {changed:,} flags changed"
+                found[about] = part(chosen.swaps, changed)
+                print(about, json.dumps(found[about]))
+    if chosen.only in (None, "kills"):
+        found["kill of one flag of 1,000, asked in bulk"] = told = kills(chosen.swaps)
+        print("kills", json.dumps(told))
     if chosen.only is None:
         target = ROOT / "bench" / "results" / "swap.json"
         target.write_text(json.dumps(found, indent=1) + "\n")
