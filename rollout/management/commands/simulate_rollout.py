@@ -34,6 +34,8 @@ STEP_SECONDS: Final = 1.5
 WITHOUT_DECISION_SECONDS: Final = 60.0
 """A draw over many users takes the worker a while; on a busy machine a good while."""
 DRAW_NEWS_SECONDS: Final = 10.0
+FOLLOW_SECONDS: Final = 1.0
+"""Every node answers by the newest publication within so long."""
 ASKED_AGAIN: Final = 25
 UNLIKE_TOLD: Final = 10
 DAYS_AT_MOST: Final = 105
@@ -93,6 +95,7 @@ class Journey:
         self.asked = 0
         self.unlike: list[str] = []
         self.shown: list[str] = []
+        self.all_met = False
         self.told_of_draw = float("-inf")
         self.overdue = 0
         told = options["timeout"]
@@ -187,6 +190,7 @@ class Journey:
     def live(self, stage: Stage, users: Iterator[str]) -> None:
         """A part of the users meets the flag, and what happens to them is reported."""
         part = [each for _, each in zip(range(self.options["per_step"]), users, strict=False)]
+        self.all_met = len(part) < self.options["per_step"]
         moment = timezone.now()
         if part:
             visits.visit(self.flag, part, now=moment)  # their checks, before the exposures
@@ -219,6 +223,17 @@ class Journey:
         few = self.options["checks_per_step"] // 2
         asked = [each for each in enrolled if each[1] == Arm.TREATED][:few]
         asked += [each for each in enrolled if each[1] == Arm.CONTROL][:few]
+        unlike = self.unlike_among(asked)
+        if unlike and self.stays():
+            time.sleep(FOLLOW_SECONDS)  # the answer was of the stage before
+            unlike = self.unlike_among([(user, arm) for user, arm, _ in unlike])
+        if self.stays():
+            # While the worker moves on, an answer may rightly be another one than a moment ago.
+            self.asked += len(asked)
+            self.unlike += [f"{user} ({arm}): {told}" for user, arm, told in unlike]
+
+    def unlike_among(self, asked: list[tuple[str, str]]) -> list[tuple[str, str, str]]:
+        """Those who are answered otherwise than their arm says, and what they are told."""
         unlike = []
         for i, (user, arm) in enumerate(asked):
             if i % 2:
@@ -228,14 +243,15 @@ class Journey:
                 answer = self.installation.evaluate(self.flag.key, user)
                 visible, why = answer["value"] is True, answer["metadata"]["why"]
             if visible != (arm == Arm.TREATED):
-                unlike.append(f"{user} ({arm}): {'shown' if visible else 'hidden'}, {why}")
+                unlike.append((user, arm, f"{'shown' if visible else 'hidden'}, {why}"))
             if visible and arm == Arm.TREATED:
                 self.shown.append(user)
+        return unlike
+
+    def stays(self) -> bool:
+        """Whether the worker has not moved on since the rollout was last looked at."""
         now = Rollout.objects.get(pk=self.rollout.pk)
-        if (now.status, now.current_id) == (self.rollout.status, self.rollout.current_id):
-            # While the worker moves on, an answer may rightly be another one than a moment ago.
-            self.asked += len(asked)
-            self.unlike += unlike
+        return (now.status, now.current_id) == (self.rollout.status, self.rollout.current_id)
 
     def watch(self) -> None:
         """Tell the newest decision, with what the guards read."""
@@ -264,10 +280,16 @@ class Journey:
         )
         if self.overdue >= LOOKS_OVERDUE:
             days = self.options["seconds_per_day"]
+            reason = (
+                "No users are left: give more with --users, or start bin/up on an empty home "
+                "with more HUIDU_DEMO_USERS"
+                if self.all_met
+                else f"Users come too slowly on this machine for days of {days:g} seconds: "
+                f"try --seconds-per-day {3 * days:g}"
+            )
             raise CommandError(
                 f"stage {last.stage.key}: the planned time is over without a proof, with "
-                f"{self.sent:,} users met so far. Users come too slowly on this machine for days "
-                f"of {days:g} seconds: try --seconds-per-day {3 * days:g}"
+                f"{self.sent:,} users met so far. {reason}"
             )
 
     def conclude(self) -> None:
@@ -312,7 +334,7 @@ class Journey:
                 )
                 if right or time.monotonic() > deadline:
                     break
-                time.sleep(0.1)  # every node follows within a second
+                time.sleep(FOLLOW_SECONDS / 10)
             wrong += not right
         return wrong
 
