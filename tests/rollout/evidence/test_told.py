@@ -154,13 +154,16 @@ def test_a_simulation_too_slow_for_its_clock_says_so(world: World):
     journey = simulate_rollout.Journey.__new__(simulate_rollout.Journey)
     journey.options, journey.sent, journey.overdue = {"seconds_per_day": 4.0}, 2_500, 0
     journey.rollout, journey.harmful = last.stage.rollout, True
-    journey.rollout.current = last.stage
+    journey.rollout.current, journey.all_met = last.stage, False
     for _ in range(5):
         journey.note_overdue(last)  # harm may be proven still
     journey.harmful = False
     for _ in range(simulate_rollout.LOOKS_OVERDUE - 1):
         journey.note_overdue(last)
     with pytest.raises(CommandError, match=r"2,500 users met so far.*--seconds-per-day 12"):
+        journey.note_overdue(last)
+    journey.all_met = True
+    with pytest.raises(CommandError, match="No users are left"):
         journey.note_overdue(last)
 
 
