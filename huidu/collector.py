@@ -31,18 +31,21 @@ def resting_collector() -> Iterator[None]:
     """Nothing is collected by itself in here. Several threads may be in at once."""
     global _resting, _was_enabled
     with _lock:
+        # Counted before it is put off and until it is put on: a process may fork at any moment.
         if _resting == 0:
             _was_enabled = gc.isenabled()
-            gc.disable()
         _resting += 1
+        if _resting == 1:
+            gc.disable()
     try:
         yield
     finally:
         with _lock:
-            _resting -= 1
-            if _resting == 0 and _was_enabled:
-                _make_old()
-                gc.enable()
+            if _was_enabled:
+                _make_old()  # also while others are in: where somebody always is, else never
+                if _resting == 1:
+                    gc.enable()
+            _resting = max(_resting - 1, 0)  # in a child that was made in here it is 0 already
 
 
 def _make_old() -> None:

@@ -24,7 +24,9 @@ class Ring:
 
 
 @pytest.fixture(autouse=True)
-def working_collector() -> Iterator[None]:
+def working_collector(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    # Whatever other tests of the process made: no full collection is due.
+    monkeypatch.setattr(collector, "_leaps", 0)
     gc.enable()
     yield
     gc.enable()
@@ -115,6 +117,23 @@ def test_after_many_times_without_a_full_collection_one_is_held(
     assert gc.get_stats()[-1]["collections"] == full + 1
 
 
+def test_where_somebody_always_rests_garbage_is_found_all_the_same(
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setattr(collector, "MOST_LEAPS", 2)
+    ring = Ring()
+    gone = weakref.ref(ring)
+    del ring
+    with resting_collector():
+        kept: list[list[int]] = []
+        for _ in range(4):
+            with resting_collector():
+                kept += many()
+            assert not gc.isenabled()
+        assert gone() is None
+    assert gc.isenabled()
+
+
 def test_what_a_process_froze_stays_frozen():
     """In a process of its own: pytest's objects are not to be frozen."""
     code = (
@@ -135,6 +154,41 @@ def test_a_child_of_a_process_in_the_middle_of_it_collects():
         "with resting_collector():\n"
         "    child = os.fork()\n"
         "    if not child: os._exit(0 if gc.isenabled() else 1)\n"
+        "assert os.waitpid(child, 0)[1] == 0\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_collects_whatever_the_parent_was_just_at():
+    """Whenever the collector is off, even for the moment it is put off and on again."""
+    code = (
+        "import gc, os\n"
+        "off, on = gc.disable, gc.enable\n"
+        "def as_it_was(): gc.enable = on\n"
+        "os.register_at_fork(after_in_child=as_it_was)\n"
+        "from huidu.collector import resting_collector\n"
+        "def forked():\n"
+        "    child = os.fork()\n"
+        "    if not child: os._exit(0 if gc.isenabled() else 1)\n"
+        "    assert os.waitpid(child, 0)[1] == 0\n"
+        "gc.disable = lambda: (off(), forked())\n"
+        "gc.enable = lambda: (forked(), on())\n"
+        "with resting_collector(): pass\n"
+        "assert gc.isenabled()\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_made_in_the_middle_rests_again_when_it_makes_its_own():
+    code = (
+        "import gc, os; from huidu.collector import resting_collector\n"
+        "with resting_collector():\n"
+        "    child = os.fork()\n"
+        "if not child:\n"
+        "    with resting_collector(): rested = not gc.isenabled()\n"
+        "    os._exit(0 if rested and gc.isenabled() else 1)\n"
         "assert os.waitpid(child, 0)[1] == 0\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
