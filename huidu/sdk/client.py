@@ -92,6 +92,7 @@ class Client(Asking):
         self._keeper = Keeper(
             self._transport,
             self._swap,
+            self._tell_listeners,
             disk=Disk(Path(cache), url, key) if cache else None,
             # What the platform vouches for is not the caller's to say: with `held` it is fetched.
             readable=frozenset(AttributeSource) if held else CALLERS,
@@ -231,31 +232,36 @@ class Client(Asking):
             check = _recording(check, self._exposures)
         return check
 
-    def _swap(self, compiled: Compiled, version: str) -> None:
+    def _swap(self, compiled: Compiled, before: Compiled | None, version: str) -> None:
         ready: dict[str, BareCheck] = {}
         pause = taking_turns()
-        asked = dict(self._ready_checks)  # other threads may be adding to it
+        current, checks = self._current
+        asked = dict(checks)  # other threads may be adding to it
+        # In a child of a process that was in the middle of this, they are another snapshot's.
+        unchanged = compiled.unchanged if before is current else frozenset[str]()
         until = time.monotonic() + MADE_AHEAD_SECONDS
         for flag in asked:
-            if flag in compiled.unchanged:
+            if flag in unchanged:
                 ready[flag] = asked[flag]
             elif flag in compiled.flags and time.monotonic() < until:
                 with suppress(Exception):  # its first check says what is wrong
                     ready[flag] = self._made(compiled, flag)
                 pause()
-        self._ready_checks = ready
         self._current = compiled, ready
+        self._ready_checks = ready
         for flag in tuple(overrides):  # one that began a moment ago
             ready.pop(flag, None)
         self.version = version
+        made = list(asked.values())
+        del asked, current, checks
+        let_go(made, pause)
+
+    def _tell_listeners(self) -> None:
         for listener in self._listeners:
             try:
                 listener()
             except Exception:  # a listener of the application must not stop updates
                 logger.exception("sdk.listener_failed")
-        made = list(asked.values())
-        del asked
-        let_go(made, pause)
 
 
 def _with_held_facts(compiled: Compiled, flag: str, held: HeldFacts, zone: ZoneInfo) -> BareCheck:

@@ -32,7 +32,8 @@ MOST_WAIT_SECONDS: Final = 0.1
 """So long a snapshot that was replaced is kept whole for checks that still look at it; the next
 one waits behind that."""
 
-Swap = Callable[[Compiled, str], None]
+Swap = Callable[[Compiled, Compiled | None, str], None]
+"""Takes a snapshot, the one it was made to follow, and its version."""
 
 
 class Disk:
@@ -66,7 +67,8 @@ class Keeper:
     """Fetches snapshots in threads of its own and hands each new one to `swap`.
 
     Args:
-        swap: called with each compiled snapshot and its version, from one thread at a time.
+        swap: called with each compiled snapshot, from one thread at a time.
+        swapped: called after it.
         readable: the attribute sources whose values a check's own attributes may give.
         poll_seconds: how often to ask while no stream says when.
     """
@@ -75,6 +77,7 @@ class Keeper:
         self,
         transport: Transport,
         swap: Swap,
+        swapped: Callable[[], None],
         *,
         disk: Disk | None,
         readable: frozenset[AttributeSource],
@@ -87,6 +90,7 @@ class Keeper:
         self.last_error: str | None = None
         self._transport = transport
         self._swap = swap
+        self._swapped = swapped
         self._disk = disk
         self._readable = readable
         self._poll_seconds = poll_seconds
@@ -159,8 +163,10 @@ class Keeper:
                 before=self._compiled,
                 pause=pause,
             )
-            self._swap(compiled, version)
+            self._swap(compiled, self._compiled, version)
         before, self._compiled = self._compiled, compiled
+        # The application's own work: it may take long, and the collector has rested enough.
+        self._swapped()
         if before is not None:
             whole, parts = weakref.ref(before), before.parts()
             del before

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import gc
 import os
 import threading
 from collections.abc import Callable, Iterator
@@ -11,6 +12,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
+from huidu.engine import compile_snapshot
 from huidu.sdk import Client, held
 from huidu.sdk.testing import override
 from huidu.wire import profile, ring
@@ -131,6 +133,30 @@ def test_a_change_arrives_by_polling_when_no_stream_can_be_had(connect, platform
     platform.data = wire.encode(snapshot(2, killed=True))
     assert news.wait(PATIENCE)
     assert client.check("weilidai", "u1").why == "killed"
+
+
+def test_a_listener_may_take_its_time_and_the_garbage_collector_does_not_wait_for_it(
+    connect, platform
+):
+    client = connect(poll_seconds=3600, stream=False)
+    seen: list[bool] = []
+    client.on_change(lambda: seen.append(gc.isenabled()))
+    platform.data = wire.encode(snapshot(2, killed=True))
+    assert client.refresh()
+    assert seen == [True]
+
+
+def test_functions_are_kept_only_from_the_snapshot_that_the_new_one_follows(connect):
+    """A child forked in the middle of a swap has the newer functions and the older snapshot."""
+    client = connect(poll_seconds=3600, stream=False)
+    older = compile_snapshot(snapshot())
+    newer = compile_snapshot(snapshot(2, killed=True), before=older)
+    back = compile_snapshot(older.snapshot, before=older)
+    assert "weilidai" in back.unchanged
+    client._swap(newer, None, "newer")
+    assert client.check("weilidai", "u1").why == "killed"
+    client._swap(back, older, "back")
+    assert client.check("weilidai", "u1").why != "killed"
 
 
 @pytest.mark.parametrize(
