@@ -171,11 +171,11 @@ class Feed:
             return
         self._refused_bytes.pop("snapshot", None)
         self.state.take_world(world)
+        logger.info("edge.snapshot_taken sequence=%d version=%s", world.sequence, version)
+        self._published(world)
         if present is not None:
             self._retired.take(present)
         del present
-        logger.info("edge.snapshot_taken sequence=%d version=%s", world.sequence, version)
-        self._published(world)
         if keep:
             await self._write("snapshot", data)
 

@@ -37,6 +37,10 @@ MOST_PLANS: Final = 8_192
 MOST_TOGETHER: Final = 128
 """Whole bodies of bulk answers that are kept; a hundred flags make some twenty kilobytes."""
 
+MOST_READINGS: Final = 1_024
+"""Different sets of facts that worlds which follow each other remember how to read. Flags come and
+go for years; past this the next world begins anew."""
+
 T = TypeVar("T")
 
 Counts = dict[tuple[str, str], list[int]]
@@ -119,7 +123,7 @@ class World:
             (flag, made[flag]) for flag in self.compiled.unchanged if flag in made
         )
         self._last_together = before._last_together
-        if self.custom_names == before.custom_names:
+        if self.custom_names == before.custom_names and len(before._readings) < MOST_READINGS:
             self._readings = before._readings
         for kind in list(before.checks_for):  # whoever asked will ask again
             self.evaluate_for(kind)
