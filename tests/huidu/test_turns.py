@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import weakref
@@ -62,12 +63,18 @@ def test_a_long_work_lets_another_thread_in_all_the_time():
             time.sleep(0)
 
     thread = threading.Thread(target=other)
-    thread.start()
     pause = taking_turns()
     seen = set()
-    for _ in range(20_000):
-        pause()
-        seen.add(counted[0])
-    stop.set()
+    until = time.monotonic() + 30
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(60)  # nobody gets in but where the work rests
+    try:
+        thread.start()
+        while len(seen) < 5 and time.monotonic() < until:
+            pause()
+            seen.add(counted[0])
+    finally:
+        stop.set()
+        sys.setswitchinterval(interval)
     thread.join()
-    assert len(seen) > 3
+    assert len(seen) == 5
