@@ -27,6 +27,8 @@ MOST_QUEUED: Final = 64
 """Pipelined requests of one connection that may wait; then reading pauses."""
 
 LINGER_SECONDS: Final = 2.0
+LAST_ANSWER_SECONDS: Final = 10.0
+"""By then nobody looks any more for the connection of a check that was asked before it was lost."""
 
 
 class Connection(HttpToolsProtocol):
@@ -158,7 +160,20 @@ class Connection(HttpToolsProtocol):
 
     # Life
 
+    def forget(self) -> None:
+        """Let go of what the last check was made of, while nothing is to be answered: it would
+        keep the flags of its day."""
+        self.usual = None
+        self.quick_check.plan = None  # type: ignore[assignment]  # set by whoever asks next
+
+    def dissolve(self) -> None:
+        """Hold nothing any more, above all not itself: the garbage collector comes rarely."""
+        self.forget()
+        del self.quick_check.connection
+        self.cycle = None  # type: ignore[assignment]
+
     def connection_lost(self, exc: Exception | None) -> None:
+        waits = bool(self.queue)
         for exchange in self.queue:
             if isinstance(exchange, Handed):
                 exchange.cycle.disconnected = True
@@ -169,6 +184,10 @@ class Connection(HttpToolsProtocol):
         if self.listening:
             self.edge.listeners.discard(self)
         super().connection_lost(exc)
+        if waits:
+            self.loop.call_later(LAST_ANSWER_SECONDS, self.dissolve)
+        else:
+            self.dissolve()
 
     def pause_writing(self) -> None:
         """The client does not read its answers: stop reading its requests."""

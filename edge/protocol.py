@@ -295,13 +295,19 @@ class HuiduProtocol(Connection):
         if len(self.queue) > MOST_QUEUED:
             self.flow.pause_reading()
 
+    def forget(self) -> None:
+        super().forget()
+        self._route = self._head = None
+
     def close_if_idle(self, tick: int) -> None:
         """Called each second: end a connection nobody uses, or whose request only trickles in."""
-        if self.usual is not None and self.usual.generation != self.edge.state.generation:
-            self.usual = None  # it would keep the flags of its day
         if self.listening or self.queue:
+            if self.listening and self._head is not None:
+                self.forget()
             return
         self.quiet += 1
+        if self.quiet == 1 and not self.mid_message:
+            self.forget()
         if self.mid_message:
             if not self._handed and tick - self.began > HEAD_SECONDS:
                 self.transport.abort()

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import datetime
-from collections import deque
-from types import SimpleNamespace
 
 import pytest
 
-from edge.protocol import HuiduProtocol
 from edge.state import World
 from huidu.engine import compile_snapshot
 from huidu.model import Snapshot
@@ -105,15 +102,3 @@ def test_all_that_a_world_made_is_among_its_parts(world: World):
     made = [*world.flags.values(), *world.rendered_by_id.values(), *asked.parts()]
     assert made
     assert parts.issuperset(map(id, made))
-
-
-def test_an_idle_connection_lets_go_of_the_flags_of_its_last_check():
-    connection = HuiduProtocol.__new__(HuiduProtocol)
-    connection.listening, connection.queue, connection.quiet = False, deque(), 0  # type: ignore[assignment]
-    connection.mid_message = False
-    state = SimpleNamespace(generation=1)
-    connection.edge = SimpleNamespace(state=state)  # type: ignore[assignment]
-    for generation, kept in ((1, True), (0, False)):
-        connection.usual = SimpleNamespace(generation=generation)  # type: ignore[assignment]
-        connection.close_if_idle(1)
-        assert (connection.usual is not None) == kept
