@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from bisect import bisect_left
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from itertools import chain
 from typing import TYPE_CHECKING, Final
@@ -36,7 +36,7 @@ class Metrics:
         self.asked = 0
         self.answers: Counts = {}
         self.refused: dict[int, int] = {}
-        self._uncounted: list[Together] = []
+        self._uncounted: deque[Together] = deque()
         self._latency = [0] * (len(BOUNDS) + 1)
         self._latency_sum = 0.0
 
@@ -65,6 +65,19 @@ class Metrics:
         for rendered, times in counts.items():
             rendered.given[0] += times
         self._uncounted.clear()
+
+    @property
+    def uncounted(self) -> int:
+        """How many bodies were given whose answers are not added up yet."""
+        return len(self._uncounted)
+
+    def add_up_oldest(self) -> None:
+        """Add up the answers of one body, if there is one."""
+        if self._uncounted:
+            together = self._uncounted.popleft()
+            for rendered in together.answers:
+                rendered.given[0] += together.times
+            together.times = 0
 
     def latency(self) -> tuple[list[tuple[str, float]], float]:
         """Cumulative counts by upper bound, and the sum of all seconds."""

@@ -141,6 +141,14 @@ class Edge:
     def _published(self, world: World) -> None:
         self.listeners.published(world)
         self._put_together(world)
+        # Bodies that wait to be counted would keep the answers of the world before.
+        self._count(self.metrics.uncounted)
+
+    def _count(self, left: int) -> None:
+        """Count so many bodies, one a turn: each may hold a thousand answers."""
+        if left and self._loop is not None:
+            self.metrics.add_up_oldest()
+            self._loop.call_soon(self._count, left - 1)
 
     def _put_together(self, world: World) -> None:
         """Make the checks of all flags quick in a thread; the snapshot is used meanwhile."""
@@ -150,10 +158,18 @@ class Edge:
     def _begin_together(self, world: World) -> None:
         assert self._loop is not None
         if world is self.state.world and not world.is_together and not self._stopped:
-            made = self._loop.run_in_executor(self._together, self._make_together, world)
-            made.add_done_callback(partial(self._are_together, world))
+            made = self._loop.run_in_executor(self._together, self._make_together)
+            made.add_done_callback(self._are_together)
 
-    def _make_together(self, world: World) -> None:
+    def _make_together(self) -> bool:
+        """For the world that is used when its turn comes; whether there was something to do.
+
+        Not given up for a newer one, which goes on from what was made. While snapshots came quicker
+        than functions were made, none ever were.
+        """
+        world = self.state.world
+        if world is None or world.is_together:
+            return False
         rest = taking_turns(LONG_REST_SECONDS)
 
         def pause() -> None:
@@ -163,20 +179,16 @@ class Edge:
             if self._stopped:
                 raise _Stopped
 
-        # Not given up for a newer one, which goes on from what was made. While snapshots came
-        # quicker than functions were made, none ever were.
-        if world is not self.state.world:
-            return
-
         with resting_collector():
             world.put_together(pause)
+        return True
 
-    def _are_together(self, world: World, made: asyncio.Future[None]) -> None:
+    def _are_together(self, made: asyncio.Future[bool]) -> None:
         if made.cancelled() or isinstance(made.exception(), _Stopped):
             return
         if error := made.exception():  # checks of all flags go on, one after the other
             logger.error("edge.together_failed", exc_info=error)
-        elif world is self.state.world:
+        elif made.result():
             self.state.forget()
 
     def _tick(self) -> None:

@@ -71,21 +71,27 @@ async def test_what_was_replaced_is_let_go_without_the_garbage_collector(
     gc.disable()
     try:
         state = server.config.edge.state
-        worlds = []
+        replaced: list[weakref.ref[object]] = []
         for round_ in range(2):
             assert state.world is not None
-            worlds.append(weakref.ref(state.world))
+            replaced.append(weakref.ref(state.world))
             kept = [await asked(server, way) for way in WAYS]
             for way in WAYS:
                 ended = await asked(server, way)
                 if way == "one flag":
                     ended.transport.abort()
                 ended.close()
+            replaced += map(weakref.ref, state.world.rendered_by_id.values())
+            assert server.config.edge.metrics.uncounted
             own_store.publish(flags()[: 2 + round_])
             async with asyncio.timeout(PATIENCE):
-                while any(world() is not None for world in worlds):  # noqa: ASYNC110
+                while any(each() is not None for each in replaced):  # noqa: ASYNC110
                     await asyncio.sleep(0.05)
             for each in kept:
                 each.close()
+        metrics = server.config.edge.metrics
+        metrics.add_up()
+        shown = sum(given for (flag, _), [given] in metrics.answers.items() if flag == "weilidai")
+        assert shown == 2 * 2 * 2 * 3  # rounds, connections, times, ways
     finally:
         gc.enable()
