@@ -44,7 +44,7 @@ def openfeature(provider: Any) -> Check:
     from openfeature import api
     from openfeature.evaluation_context import EvaluationContext
 
-    api.set_provider(provider)
+    api.set_provider_and_wait(provider)
     flags = api.get_client()
 
     def check(user: str, attributes: dict[str, Any]) -> bool:

@@ -4,7 +4,7 @@
     from huidu.sdk import Client
     from huidu.sdk.provider import HuiduProvider
 
-    api.set_provider(HuiduProvider(Client("http://localhost:8000", "hd_server_...")))
+    api.set_provider_and_wait(HuiduProvider(Client("http://localhost:8000", "hd_server_...")))
 
 The targeting key is the user; the context's attributes are the check's attributes.
 

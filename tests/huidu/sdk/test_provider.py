@@ -27,7 +27,7 @@ def _client(platform: Platform) -> Client:
 @pytest.fixture
 def flags() -> Iterator[OpenFeatureClient]:
     platform = Platform(wire.encode(snapshot(allow_list=frozenset({"u1"}))))
-    api.set_provider(HuiduProvider(_client(platform)))
+    api.set_provider_and_wait(HuiduProvider(_client(platform)))
     yield api.get_client()
     api.shutdown()
     platform.stop()
