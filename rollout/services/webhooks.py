@@ -43,7 +43,7 @@ def _save(row: Webhook, action: str, values: Mapping[str, Any], by: Actor, reaso
     only(values, EDITABLE)
     if "url" in values:
         outbound.check(str(values["url"]))
-    events = values.get("events") or []
+    events = values.get("events", [])
     if not isinstance(events, list | tuple):
         raise InputError(f"expected a list of events, got {type(events).__name__}", path="events")
     for each in events:

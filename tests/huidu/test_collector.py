@@ -37,6 +37,14 @@ def many() -> list[list[int]]:
     return [[number] for number in range(gc.get_threshold()[0] * 3)]
 
 
+def run_alone(code: str) -> None:
+    """In a process of its own: one that is pytest's neither forks nor freezes well."""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
 def collections() -> int:
     return sum(each["collections"] for each in gc.get_stats())
 
@@ -135,7 +143,6 @@ def test_where_somebody_always_rests_garbage_is_found_all_the_same(
 
 
 def test_what_a_process_froze_stays_frozen():
-    """In a process of its own: pytest's objects are not to be frozen."""
     code = (
         "import gc; from huidu.collector import resting_collector\n"
         "gc.freeze(); frozen = gc.get_freeze_count()\n"
@@ -143,12 +150,11 @@ def test_what_a_process_froze_stays_frozen():
         "assert gc.isenabled() and 0 < gc.get_freeze_count() <= frozen\n"
         "assert frozen - gc.get_freeze_count() < 100\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    run_alone(code)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs_fork
 def test_a_child_of_a_process_in_the_middle_of_it_collects():
-    """In a process of its own, which has no other threads to fork with."""
     code = (
         "import gc, os; from huidu.collector import resting_collector\n"
         "with resting_collector():\n"
@@ -156,10 +162,10 @@ def test_a_child_of_a_process_in_the_middle_of_it_collects():
         "    if not child: os._exit(0 if gc.isenabled() else 1)\n"
         "assert os.waitpid(child, 0)[1] == 0\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    run_alone(code)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs_fork
 def test_a_child_collects_whatever_the_parent_was_just_at():
     """Whenever the collector is off, even for the moment it is put off and on again."""
     code = (
@@ -177,10 +183,10 @@ def test_a_child_collects_whatever_the_parent_was_just_at():
         "with resting_collector(): pass\n"
         "assert gc.isenabled()\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    run_alone(code)
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@needs_fork
 def test_a_child_made_in_the_middle_rests_again_when_it_makes_its_own():
     code = (
         "import gc, os; from huidu.collector import resting_collector\n"
@@ -191,4 +197,4 @@ def test_a_child_made_in_the_middle_rests_again_when_it_makes_its_own():
         "    os._exit(0 if rested and gc.isenabled() else 1)\n"
         "assert os.waitpid(child, 0)[1] == 0\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+    run_alone(code)

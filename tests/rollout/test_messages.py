@@ -173,7 +173,7 @@ def test_a_webhook_hears_only_what_it_asked_for(hook: Webhook, receiver: Receive
 
 
 @pytest.mark.parametrize(
-    "events", [["nothing"], [60], [[]], [None], [{}, "x"], "huidu", 5, {"a": 1}]
+    "events", [["nothing"], [60], [[]], [None], [{}, "x"], "huidu", 5, {"a": 1}, 0, "", None, False]
 )
 def test_what_is_no_event_is_refused_by_name(hook: Webhook, events: Any):
     with pytest.raises(InputError, match=r"expected (events among|a list of events)") as refused:
